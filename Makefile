@@ -1,0 +1,44 @@
+# Every command people and CI run. The environment is made from the lock files, so an install today and in a year are
+# the same; nothing here needs root.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+.DEFAULT_GOAL := help
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+$(VENV)/.installed: requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "Python's venv module is needed: apt install python3-venv"; exit 1; }
+	$(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --editable .
+	@touch $@
+
+install: $(VENV)/.installed ## Set up the environment
+
+run: install ## Set up, and run the demo: the whole daemon against a simulated FreeSWITCH
+	$(BIN)/dialer demo
+
+test: install ## Set up, and run the tests
+	$(BIN)/python -m pytest
+
+check: install ## Format, lint, types, floors, known holes in dependencies
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	-$(BIN)/pip-audit --progress-spinner off --disable-pip --require-hashes -r requirements.lock
+
+live: install ## The tests on a real FreeSWITCH with SIPp, where both are found
+	DIALER_LIVE=1 $(BIN)/python -m pytest tests/live -q -rs
+
+bench: install ## Every measurement, one JSON line a figure
+	$(BIN)/python -m bench
+
+clean: ## Throw the environment away
+	rm -rf $(VENV)
+
+.PHONY: help install run test check live bench clean

@@ -1,0 +1,284 @@
+"""What a campaign manager decides, read from TOML and refused as a whole when any of it is nonsense.
+
+The model is the documentation: each setting's description says its unit and its reason, and is repeated in the
+message when its value is refused. `config/campaign.toml` shows every setting; a test holds the two together.
+
+Values are frozen. The daemon gets a new `Campaign` when the definition changes, never a changed one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from datetime import time
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self, get_args
+from zoneinfo import ZoneInfo, available_timezones
+
+import phonenumbers
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from campaigns.calling_window import MIDNIGHT
+from campaigns.disposition import Disposition
+from dialer.errors import InputRefusedError
+
+NEVER: Literal["never"] = "never"
+_YEAR_SECONDS = 366 * 24 * 3600
+
+
+class CampaignStatus(StrEnum):
+    """What the operator wants of a campaign. The values are stored: never rename one."""
+
+    RUNNING = "running"
+    PAUSED = "paused"  # calls that are up go on, no new ones
+    STOPPED = "stopped"  # as paused; nobody is meant to work on it
+
+
+def _zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError("should be a zone of the tz database, like Europe/Berlin")
+    return value
+
+
+def _country(value: str) -> str:
+    if value not in phonenumbers.SUPPORTED_REGIONS:
+        raise ValueError("should be an ISO 3166 country code in capitals, like US or DE")
+    return value
+
+
+def _clock(value: object) -> object:
+    if value == "24:00":
+        return MIDNIGHT
+    if isinstance(value, str):
+        try:
+            return time.fromisoformat(value)
+        except ValueError:
+            raise ValueError("should be a time of day between 00:00 and 24:00, like 09:00") from None
+    return value
+
+
+def _local(value: time) -> time:
+    if value.tzinfo is not None:
+        raise ValueError("should have no offset from UTC: it is the callee's own wall clock")
+    return value
+
+
+def _delay(value: object) -> object:
+    if value == NEVER:
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _YEAR_SECONDS:
+        raise ValueError(f'should be seconds between 0 and {_YEAR_SECONDS}, or "never"')
+    return value
+
+
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+Zone = Annotated[str, AfterValidator(_zone)]
+Country = Annotated[str, AfterValidator(_country)]
+Clock = Annotated[time, BeforeValidator(_clock), AfterValidator(_local)]
+Delay = Annotated[float | Literal["never"], BeforeValidator(_delay)]
+# Names end up in commands to FreeSWITCH, in file names and in Redis keys.
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+GatewayName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+Sound = Annotated[str, Field(pattern=r"^[^\s\x00-\x1f\x7f'{}\[\]^]+$", max_length=500)]
+Dialable = Annotated[str, Field(pattern=r"^\+?[0-9]{2,15}$")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class CallingHours(_Frozen):
+    """Hours in which people may be called, on the callee's own wall clock. Midnight is not crossed: give two."""
+
+    days: tuple[Day, ...] = Field(min_length=1)
+    """Weekdays: mon, tue, wed, thu, fri, sat, sun."""
+    start: Clock
+    """First minute in which a call may be placed, hh:mm."""
+    end: Clock
+    """First minute in which it may not, hh:mm; 24:00 is the end of the day."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.end != MIDNIGHT and self.end <= self.start:
+            raise ValueError(
+                f"end should be later than start, {self.start:%H:%M}; past midnight needs a second window"
+            )
+        return self
+
+
+class Delays(_Frozen):
+    """How long a lead rests after each outcome before it is tried again."""
+
+    no_answer: Delay = 4 * 3600.0
+    """Seconds, or "never". Another part of the day finds another chance."""
+    busy: Delay = 15 * 60.0
+    """Seconds, or "never". The person is there, and will soon be free."""
+    congestion: Delay = 5 * 60.0
+    """Seconds, or "never". The trunk was in trouble, not the lead."""
+    cancelled: Delay = 15 * 60.0
+    """Seconds, or "never". We took the call back, and the phone may have rung."""
+    abandoned: Delay = 72 * 3600.0
+    """Seconds, or "never". Whoever found nobody on the line is left alone for days; many regulators demand it."""
+    hung_up: Delay = 24 * 3600.0
+    """Seconds, or "never". Answered, and gone before an agent was there: not again today."""
+    failed: Delay = 3600.0
+    """Seconds, or "never". Nothing that we understand; time for somebody to look."""
+    unknown: Delay = 3600.0
+    """Seconds, or "never". The switch was out of sight: the person may have been reached."""
+    rejected: Delay = NEVER
+    """Seconds, or "never". Somebody does not want the call."""
+    invalid_number: Delay = NEVER
+    """Seconds, or "never". It will not exist tomorrow either, and such calls spoil a trunk's good name."""
+
+    def after(self, disposition: Disposition) -> float | Literal["never"]:
+        """The rest after `disposition`, which is any but BRIDGED."""
+        delay: float | Literal["never"] = getattr(self, disposition.value)
+        return delay
+
+
+class Retries(_Frozen):
+    """How often, and how soon again."""
+
+    max_attempts: int = Field(default=3, ge=1, le=100)
+    """Calls to one lead at most. Each placed call counts, whatever became of it."""
+    delay_seconds: Delays = Delays()
+    """Rest after each outcome."""
+
+
+class Campaign(_Frozen):
+    """Everything a manager decides about one campaign."""
+
+    name: Slug
+    """Lower-case letters, digits, _ and -; what commands and reports call it."""
+    gateways: tuple[GatewayName, ...] = Field(min_length=1)
+    """Trunks as FreeSWITCH names them, the preferred one first; the next is used when those before it are full."""
+    country: Country
+    """ISO 3166 code of the country whose national numbers the lists may contain."""
+    mode: Literal["progressive"] = "progressive"
+    """How calls are paced. progressive: a call for an agent who is free."""
+    phones: Literal["nailed_up", "on_demand"] = "nailed_up"
+    """nailed_up: an agent's phone is rung once and stays connected. on_demand: it is rung for each call."""
+    max_calls_in_flight: int | None = Field(default=None, ge=1, le=100_000)
+    """Calls of this campaign at one time at most; left out, only agents and trunks limit it."""
+    caller_id: Dialable | None = None
+    """The number people see, digits with or without +; left out, the gateway's own."""
+    connect_seconds: float = Field(default=2.0, ge=0.5, le=10)
+    """Seconds from answer to an agent, after which a call counts as abandoned. Regulators say 2."""
+    ring_seconds: int = Field(default=30, ge=5, le=120)
+    """Seconds a phone rings before we give up. Less than 15 annoys and finds nobody; voicemail often comes at 25."""
+    agent_ring_seconds: int = Field(default=10, ge=1, le=120)
+    """Seconds an agent's phone rings before that agent counts as away."""
+    wrap_up_seconds: float = Field(default=15.0, ge=0, le=3600)
+    """Seconds an agent has after a call before the next one."""
+    waiting_sound: Sound = "tone_stream://%(2000,4000,440,480);loops=-1"
+    """What a person hears between answering and the agent: a file or stream of FreeSWITCH; default, ringing."""
+    abandoned_message: Sound = "tone_stream://%(1000,500,350,440);loops=2"
+    """What a person hears for whom there is no agent, before we hang up: the law mostly wants who called, and why."""
+    ignore_early_media: Literal["true", "false", "consume"] = "true"
+    """Sound before the answer. true: not listened to, only an answer counts. consume: taken off the line and dropped.
+    false: a trunk's announcement counts as the call being up, which finds answering where there is none."""
+    auto_answer: bool = False
+    """Ask agents' phones to answer by themselves (Call-Info and Alert-Info headers)."""
+    record: bool = False
+    """Record both sides from the bridge on. Ask your lawyer first."""
+    timezone: Zone | None = None
+    """One zone for all calling hours, like Europe/Berlin; left out, the zones of each number."""
+    windows: tuple[CallingHours, ...] = Field(
+        default=(CallingHours(days=("mon", "tue", "wed", "thu", "fri", "sat"), start=time(9), end=time(20)),),
+        min_length=1,
+    )
+    """Hours in which people may be called, on their own wall clocks."""
+    retries: Retries = Retries()
+    """How often a lead is tried, and how soon again."""
+
+    @model_validator(mode="after")
+    def _distinct_gateways(self) -> Self:
+        if len(set(self.gateways)) != len(self.gateways):
+            raise ValueError("gateways should name each gateway once")
+        return self
+
+    def zones_of(self, zones: tuple[str, ...]) -> tuple[str, ...]:
+        """The zones whose wall clocks count for a number that may be in `zones`."""
+        return (self.timezone,) if self.timezone is not None else zones
+
+
+def parse_campaign(text: str, source: str) -> Campaign:
+    """The campaign that `text` (TOML) defines; `source` is what to call the text, a file name mostly.
+
+    Raises InputRefusedError with one line for each thing that is wrong: where, what was found, what would be right.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputRefusedError(f"{source}: is not TOML: {error}") from None
+    try:
+        # By way of JSON, where strict mode still takes a list for a tuple: TOML knows no tuples.
+        return Campaign.model_validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        raise InputRefusedError("\n".join(_complaints(error, source))) from None
+
+
+def dump(campaign: Campaign) -> str:
+    """`campaign` as JSON, for the database."""
+    return campaign.model_dump_json()
+
+
+def load(text: str) -> Campaign:
+    """The campaign that `dump` made `text` of, by this version or an older one."""
+    return Campaign.model_validate_json(text)
+
+
+def zone_info(name: str) -> ZoneInfo:
+    """The zone called `name`; InputRefusedError if there is none."""
+    try:
+        return ZoneInfo(_zone(name))
+    except ValueError as error:
+        raise InputRefusedError(f"{name!r} is not a time zone: it {error}") from None
+
+
+def _complaints(error: ValidationError, source: str) -> Iterator[str]:
+    items = error.errors(include_url=False)
+    within = {item["loc"][:n] for item in items for n in range(len(item["loc"]))}
+    for item in items:
+        if item["type"] == "too_short" and item["loc"] in within:
+            continue  # it only counts the items that are right, and those that are not have been named
+        where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in item["loc"]).lstrip(".")
+        settings, description = _setting(item["loc"])
+        if item["type"] == "missing":
+            yield f"{source}: {where}: is missing. {description}"
+        elif item["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(item["loc"][-1]), settings, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(settings)}"
+            yield f"{source}: {where} = {_shown(item['input'])}: there is no such setting; {hint}"
+        else:
+            message = item["msg"]
+            for prefix in ("Value error, ", "Input ", "String ", "Tuple "):
+                message = message.removeprefix(prefix)
+            yield f"{source}: {where or 'campaign'} = {_shown(item['input'])}: {message}. {description}".rstrip()
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:80] + "…"
+
+
+def _setting(loc: tuple[int | str, ...]) -> tuple[list[str], str]:
+    """The settings there are where `loc` points, and the description of the one it names."""
+    model: type[BaseModel] = Campaign
+    names: list[str] = []
+    description = ""
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        fields: Mapping[str, Any] = model.model_fields
+        names = list(fields)
+        if part not in fields:
+            break
+        description = " ".join((fields[part].description or "").split())
+        inner = fields[part].annotation
+        for candidate in (inner, *get_args(inner)):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                model = candidate
+    return names, description

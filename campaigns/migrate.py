@@ -1,0 +1,93 @@
+"""Brings a database to this version's schema, or refuses one that is newer.
+
+Everything happens in one transaction that holds the database's write lock (SQLite) or a lock of its own (PostgreSQL),
+and the revision is read again inside it: of two programs that start at once one migrates, and the other finds it
+done. A migration that fails leaves nothing behind, since DDL is rolled back on both databases.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.pool import NullPool
+
+from dialer.errors import ConfigurationError, UnavailableError
+
+WAIT_SECONDS = 60  # for another program that migrates; the largest table is copied in less
+_LOCK_KEY = 0x6469616C_00000001
+_one_at_a_time = threading.Lock()  # alembic keeps its context in module globals
+
+
+def migrate(engine: Engine, name: str) -> None:
+    """Upgrade the database behind `engine`, called `name` in messages. Blocks: to be run in a thread."""
+    with _one_at_a_time, engine.connect() as connection:
+        if _revision(connection, name) == head():
+            return
+        if connection.dialect.name == "postgresql":
+            connection.execute(text(f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+        if _revision(connection, name) != head():
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            if connection.dialect.name == "sqlite":
+                broken = connection.execute(text("PRAGMA foreign_key_check")).first()
+                if broken is not None:
+                    raise UnavailableError(f"the database {name} has rows that refer to nothing: {broken}")
+        connection.commit()
+
+
+def head() -> str:
+    """The revision that this version works with."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    assert revision is not None
+    return revision
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "campaigns:migrations")  # found in a wheel too
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _revision(connection: Connection, name: str) -> str | None:
+    found = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if found is not None and found not in known:
+        raise ConfigurationError(
+            f"the database {name} was made by a newer version (its revision is {found}, this version knows up to"
+            f" {head()}); nothing was touched: install the newer version, or name another database"
+        )
+    return found
+
+
+@contextmanager
+def sqlite_engine(path: str) -> Iterator[Engine]:
+    """An engine for migrating the SQLite file `path`, made if need be and switched to WAL."""
+    engine = create_engine("sqlite://", creator=lambda: _connect(path), poolclass=NullPool)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
+    # Off, because changing a table copies it and drops the old one, which would delete what refers to it. What is
+    # there is checked before the commit. (It cannot be changed within a transaction.)
+    connection.execute("PRAGMA foreign_keys=OFF")
+    return connection

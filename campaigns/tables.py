@@ -1,0 +1,208 @@
+"""The tables. `store`, `hopper` and `staging` are the only places that query them.
+
+Moments are UTC and aware, on both databases; a naive one is refused at the door. Enumerations are stored as their
+values, in text, so that a database can be read by people and a new member needs no migration.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlmodel import Field, SQLModel
+
+from campaigns.campaign import CampaignStatus
+from campaigns.disposition import Disposition
+from campaigns.lead import LeadStatus
+
+E = TypeVar("E", bound=StrEnum)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware moment, stored in UTC. SQLite keeps it as text of one width, which sorts as time does."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class EnumText(TypeDecorator[E], Generic[E]):
+    """A member of `enum`, stored as its value."""
+
+    impl = String(16)
+    cache_ok = True
+
+    def __init__(self, enum: type[E]) -> None:
+        super().__init__()
+        self.enum = enum
+
+    def process_bind_param(self, value: E | None, dialect: Dialect) -> str | None:
+        return None if value is None else self.enum(value).value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> E | None:
+        return None if value is None else self.enum(value)
+
+
+# Lists are imported again and again, and PostgreSQL uses up a number for each row that was there already. SQLite
+# counts to 2**63 anyway, and numbers rows by itself only when the type is called INTEGER.
+_Big: Any = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _moment(*, nullable: bool = False) -> Any:
+    return Field(default=None, nullable=True, sa_type=UtcDateTime) if nullable else Field(sa_type=UtcDateTime)
+
+
+def _enum(enum: type[StrEnum], *, nullable: bool = False) -> Any:
+    # sa_type takes an instance too, whatever its annotation says: the column's type is used as it is.
+    kind: Any = EnumText(enum)
+    return Field(default=None, nullable=True, sa_type=kind) if nullable else Field(sa_type=kind)
+
+
+class CampaignRow(SQLModel, table=True):
+    """What a manager decided (`definition`, made by `campaign.dump`), and what the operator wants of it."""
+
+    __tablename__ = "campaign"
+    __table_args__ = (UniqueConstraint("name", name="uq_campaign_name"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(max_length=63)
+    status: CampaignStatus = _enum(CampaignStatus)
+    definition: str = Field(sa_type=Text)
+    created_at: datetime = _moment()
+    updated_at: datetime = _moment()
+
+
+class LeadRow(SQLModel, table=True):
+    """A number of a campaign's lists. `due_at` is when it may be tried next, and means nothing once it is final."""
+
+    __tablename__ = "lead"
+    __table_args__ = (
+        UniqueConstraint("campaign_id", "number", name="uq_lead_campaign_number"),
+        # What is callable next: one status of one campaign, in the order of this index.
+        Index("ix_lead_callable", "campaign_id", "status", "due_at", "id"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=_Big)
+    campaign_id: int = Field(foreign_key="campaign.id")
+    number: str = Field(max_length=16)  # E.164
+    zones: str = Field(sa_type=Text)  # JSON list of zone names
+    external_key: str | None = Field(default=None, sa_type=Text)  # what the list's owner calls it
+    fields: str = Field(default="{}", sa_type=Text)  # JSON object: the list's other columns
+    status: LeadStatus = _enum(LeadStatus)
+    attempts: int = 0
+    due_at: datetime = _moment()
+    last_disposition: Disposition | None = _enum(Disposition, nullable=True)
+    created_at: datetime = _moment()
+    updated_at: datetime = _moment()
+
+
+class AttemptRow(SQLModel, table=True):
+    """One call to one lead, written down before it is placed; open until its CDR is written."""
+
+    __tablename__ = "attempt"
+    __table_args__ = (
+        # After a restart a node asks for its own open attempts. They are few among millions.
+        Index(
+            "ix_attempt_open",
+            "node",
+            sqlite_where=text("closed_at IS NULL"),
+            postgresql_where=text("closed_at IS NULL"),
+        ),
+    )
+
+    uuid: str = Field(primary_key=True, max_length=36)
+    lead_id: int = Field(foreign_key="lead.id", sa_type=_Big)
+    campaign_id: int = Field(foreign_key="campaign.id")
+    number: str = Field(max_length=16)
+    gateway: str = Field(max_length=63)
+    switch: str = Field(sa_type=Text)
+    node: str = Field(max_length=63)
+    attempt_no: int
+    opened_at: datetime = _moment()
+    closed_at: datetime | None = _moment(nullable=True)
+
+
+class CdrRow(SQLModel, table=True):
+    """What is left of an attempt when it is over. Never changed."""
+
+    __tablename__ = "cdr"
+    __table_args__ = (
+        # For the export, in order, and for counting outcomes since some moment without reading the rows.
+        Index("ix_cdr_ended", "campaign_id", "ended_at", "attempt_uuid", "disposition"),
+    )
+
+    attempt_uuid: str = Field(primary_key=True, max_length=36, foreign_key="attempt.uuid")
+    campaign_id: int = Field(foreign_key="campaign.id")
+    lead_id: int = Field(foreign_key="lead.id", sa_type=_Big)
+    attempt_no: int
+    number: str = Field(max_length=16)
+    gateway: str = Field(max_length=63)
+    switch: str = Field(sa_type=Text)
+    node: str = Field(max_length=63)
+    caller_id: str | None = Field(default=None, sa_type=Text)
+    agent: str | None = Field(default=None, sa_type=Text)
+    agent_leg: str | None = Field(default=None, max_length=36)
+    disposition: Disposition = _enum(Disposition)
+    hangup_cause: str = Field(max_length=63)
+    sip_status: int | None = None
+    hung_up_by: str | None = Field(default=None, max_length=16)  # customer, agent or dialer
+    originated_at: datetime = _moment()
+    ringing_at: datetime | None = _moment(nullable=True)
+    early_media_at: datetime | None = _moment(nullable=True)
+    answered_at: datetime | None = _moment(nullable=True)
+    bridged_at: datetime | None = _moment(nullable=True)
+    ended_at: datetime = _moment()
+    ring_ms: int | None = None
+    wait_ms: int | None = None
+    talk_ms: int | None = None
+    recording: str | None = Field(default=None, sa_type=Text)
+
+
+class ImportRow(SQLModel, table=True):
+    """A list on its way in. Until it is sealed it is nothing; from then on it is in, as far as anyone is told."""
+
+    __tablename__ = "list_import"
+
+    id: int | None = Field(default=None, primary_key=True)
+    campaign_id: int = Field(foreign_key="campaign.id")
+    source: str = Field(sa_type=Text)
+    created_at: datetime = _moment()
+    sealed_at: datetime | None = _moment(nullable=True)
+
+
+class StagedLeadRow(SQLModel, table=True):
+    """A row of a list on its way in."""
+
+    __tablename__ = "staged_lead"
+    __table_args__ = (UniqueConstraint("import_id", "number", name="uq_staged_lead_number"),)
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=_Big)
+    import_id: int = Field(foreign_key="list_import.id")
+    number: str = Field(max_length=16)
+    zones: str = Field(sa_type=Text)
+    external_key: str | None = Field(default=None, sa_type=Text)
+    fields: str = Field(sa_type=Text)

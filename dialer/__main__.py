@@ -1,0 +1,358 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn, TypeVar
+
+import trio
+import typer
+from sqlmodel import Session
+
+from campaigns import store
+from campaigns.campaign import CampaignStatus, parse_campaign
+from campaigns.database import Database, open_database
+from campaigns.tables import CdrRow
+from dialer import door
+from dialer.errors import ConfigurationError, DialerError, InputRefusedError, UnavailableError
+from dialer.log import configure_logging
+from dialer.settings import Settings, load_settings
+
+T = TypeVar("T")
+
+# sysexits.h. systemd must not restart what only a person can mend: RestartPreventExitStatus=78.
+EX_DATAERR: Final = 65
+EX_UNAVAILABLE: Final = 69
+EX_CONFIG: Final = 78
+DEFAULT_CONFIG: Final = Path("/etc/dialer/dialer.toml")
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+campaign_app = typer.Typer(no_args_is_help=True, help="Campaigns: add, list, start, pause, stop.")
+leads_app = typer.Typer(no_args_is_help=True, help="Lists of leads.")
+agent_app = typer.Typer(no_args_is_help=True, help="Agents: ready, pause, logout, hangup.")
+app.add_typer(campaign_app, name="campaign")
+app.add_typer(leads_app, name="leads")
+app.add_typer(agent_app, name="agent")
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", envvar="DIALER_CONFIG", help="The daemon's configuration file.")
+]
+CampaignOption = Annotated[str, typer.Option("--campaign", help="The campaign's name.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON value instead of text.")]
+
+
+def _in_database(settings: Settings, work: Callable[[Database], Any]) -> Any:
+    """Runs one unit of work on the database, beside a daemon or without one."""
+
+    async def run() -> Any:
+        async with open_database(settings.database.url, node=None) as database:
+            return await work(database)
+
+    return trio.run(run)
+
+
+def _write(settings: Settings, work: Callable[[Session], T]) -> T:
+    result: T = _in_database(settings, lambda database: database.write(work))
+    return result
+
+
+def _read(settings: Settings, work: Callable[[Session], T]) -> T:
+    result: T = _in_database(settings, lambda database: database.read(work))
+    return result
+
+
+def _tell_daemon(settings: Settings) -> str:
+    """Tells a running daemon at once; without one the database holds it until one starts."""
+    try:
+        door.ask(settings.door.path, "campaigns_changed")
+    except UnavailableError:
+        return " (no daemon is running; it takes effect when one does)"
+    return ""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@app.command()
+def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Run the dialer until SIGTERM or Ctrl-C."""
+    from dialer.daemon import run_daemon
+
+    settings = load_settings(config)
+    configure_logging(settings.log.level, settings.log.format)
+    trio.run(partial(run_daemon, settings))
+
+
+@app.command()
+def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Check a configuration file: every key, password files, and where a Redis comes from."""
+    from dialer.shared_state import find_redis_server
+
+    settings = load_settings(config)
+    for switch in settings.switch:
+        switch.secret()
+    redis = settings.redis.url or f"a private one, run by {find_redis_server()}"
+    typer.echo(f"{config}: good")
+    typer.echo(f"  node       {settings.node}")
+    typer.echo(f"  switches   {', '.join(f'{one.name} at {one.host}:{one.port}' for one in settings.switch)}")
+    for one in settings.gateway:
+        typer.echo(
+            f"  gateway    {one.name} on {one.switch}: {one.concurrency} calls, {one.calls_per_second:g} a second"
+        )
+    typer.echo(f"  redis      {redis}")
+    typer.echo(f"  door       {settings.door.path}")
+
+
+@campaign_app.command("add")
+def campaign_add(file: Path, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Add the campaign in a TOML file, or change the one of that name."""
+    settings = load_settings(config)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputRefusedError(f"{file}: cannot be read: {error}") from error
+    campaign = parse_campaign(text, str(file))
+    for gateway in campaign.gateways:
+        if settings.gateway_named(gateway) is None:
+            names = ", ".join(one.name for one in settings.gateway)
+            raise InputRefusedError(f"{file}: gateways: {config} has no gateway {gateway!r}; it has {names}")
+    saved = _write(settings, lambda session: store.add_campaign(session, campaign, _now()))
+    what = (
+        "added; start it with `dialer campaign start`"
+        if saved.created
+        else "changed"
+        if saved.changed
+        else "the same"
+    )
+    typer.echo(f"campaign {campaign.name}: {what}{_tell_daemon(settings) if saved.changed else ''}")
+
+
+@campaign_app.command("list")
+def campaign_list(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """List the campaigns and their leads by status."""
+    settings = load_settings(config)
+    found = _read(settings, store.list_campaigns)
+    rows = [
+        {
+            "name": one.row.name,
+            "status": one.row.status.value,
+            "leads": {status.value: count for status, count in one.leads.items()},
+        }
+        for one in found
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    if not rows:
+        typer.echo("no campaigns yet; add one with `dialer campaign add FILE.toml`")
+    for row in rows:
+        leads: Any = row["leads"]
+        text = ", ".join(f"{count} {status}" for status, count in leads.items() if count) or "no leads"
+        typer.echo(f"{row['name']:24} {row['status']:8} {text}")
+
+
+def _set_status(name: str, status: CampaignStatus, config: Path) -> None:
+    settings = load_settings(config)
+    _write(settings, lambda session: store.set_campaign_status(session, name, status, _now()))
+    typer.echo(f"campaign {name}: {status.value}{_tell_daemon(settings)}")
+
+
+@campaign_app.command("start")
+def campaign_start(name: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Dial for a campaign from now on."""
+    _set_status(name, CampaignStatus.RUNNING, config)
+
+
+@campaign_app.command("pause")
+def campaign_pause(name: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Begin no further call; those under way go on."""
+    _set_status(name, CampaignStatus.PAUSED, config)
+
+
+@campaign_app.command("stop")
+def campaign_stop(name: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Begin no further call and take back those that ring; conversations go on."""
+    _set_status(name, CampaignStatus.STOPPED, config)
+
+
+@leads_app.command("import")
+def leads_import(
+    file: Path,
+    campaign: CampaignOption,
+    config: ConfigOption = DEFAULT_CONFIG,
+    number_column: Annotated[
+        str | None, typer.Option(help="The column with the numbers, if not found by name.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Import a CSV list of leads; good rows are kept, each refused one is told by line."""
+    from campaigns.list_import import import_csv
+
+    settings = load_settings(config)
+    report = _in_database(
+        settings, lambda database: import_csv(database, file, campaign, now=_now(), number_column=number_column)
+    )
+    if as_json:
+        refused = [{"line": one.line, "value": one.value, "reason": one.reason} for one in report.refused]
+        typer.echo(json.dumps({"added": report.added, "duplicates": report.duplicates, "refused": refused}))
+    else:
+        for one in report.refused:
+            typer.echo(f"{file}: line {one.line}: {one.reason}", err=True)
+        kept = f"{report.added} leads added, {report.duplicates} were there already"
+        typer.echo(f"{file}: {kept}, {len(report.refused)} refused")
+    _tell_daemon(settings)
+
+
+@agent_app.command("ready")
+def agent_ready(extension: str, campaign: CampaignOption, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Log an agent in, or make a paused one ready again."""
+    path = load_settings(config).door.path
+    typer.echo(door.ask(path, "agent_ready", extension=extension, campaign=campaign))
+
+
+@agent_app.command("pause")
+def agent_pause(extension: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Give an agent no further call; the one that is on goes on."""
+    typer.echo(door.ask(load_settings(config).door.path, "agent_pause", extension=extension))
+
+
+@agent_app.command("logout")
+def agent_logout(extension: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Log an agent out; a conversation that is on goes on."""
+    typer.echo(door.ask(load_settings(config).door.path, "agent_logout", extension=extension))
+
+
+@agent_app.command("hangup")
+def agent_hangup(extension: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """End an agent's conversation; a nailed-up phone stays connected."""
+    typer.echo(door.ask(load_settings(config).door.path, "agent_hangup", extension=extension))
+
+
+@app.command()
+def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Show what a running daemon does, and why it dials or does not."""
+    from dialer.status_view import status_text
+
+    answer = door.ask(load_settings(config).door.path, "status")
+    typer.echo(json.dumps(answer) if as_json else status_text(answer))
+
+
+@app.command()
+def cdr(
+    campaign: CampaignOption,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header line.")] = False,
+) -> None:
+    """Print the record of every finished attempt of a campaign, oldest first."""
+    if as_json and as_csv:
+        raise InputRefusedError("--json and --csv exclude each other; choose one")
+    settings = load_settings(config)
+
+    async def export(database: Database) -> None:
+        row = await database.read(lambda session: store.get_campaign(session, campaign))
+        writer = csv.writer(sys.stdout)
+        if as_csv:
+            writer.writerow(CdrRow.model_fields)
+        last: CdrRow | None = None
+        while page := await database.read(partial(_page, campaign_id=row.id or 0, after=last)):
+            for record in page:
+                values = record.model_dump(mode="json")
+                if as_json:
+                    typer.echo(json.dumps(values))
+                elif as_csv:
+                    writer.writerow([_safe_cell(value) for value in values.values()])
+                else:
+                    typer.echo(_cdr_line(record))
+            last = page[-1]
+
+    _in_database(settings, export)
+
+
+def _page(session: Session, *, campaign_id: int, after: CdrRow | None) -> list[CdrRow]:
+    return list(store.cdrs(session, campaign_id, after=after))
+
+
+def _safe_cell(value: object) -> object:
+    """No cell begins with what a spreadsheet would take for a formula. An E.164 number does, and harms nobody."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not value[1:].isdigit():
+        return "'" + value
+    return value
+
+
+def _cdr_line(record: CdrRow) -> str:
+    seconds = "" if record.talk_ms is None else f"{record.talk_ms / 1000:.1f} s"
+    return (
+        f"{record.originated_at:%Y-%m-%d %H:%M:%S}  {record.number:16} {record.disposition.value:14} "
+        f"{record.hangup_cause:28} {record.gateway:12} {record.agent or '':8} {seconds}"
+    )
+
+
+@app.command()
+def simulator(
+    port: Annotated[int, typer.Option(help="0 for any free one.")] = 8021,
+    host: str = "127.0.0.1",
+    scenario: Annotated[Path | None, typer.Option(help="A TOML file; see the simulator's documentation.")] = None,
+    seed: int = 1,
+) -> None:
+    """Run a simulated FreeSWITCH: event socket, phones, carriers and callers, no sound."""
+    from dialer.simulator.process import run_simulator
+    from dialer.simulator.scenario import Scenario, load_scenario
+
+    chosen = load_scenario(scenario) if scenario is not None else Scenario()
+    trio.run(partial(run_simulator, host, port, chosen, seed))
+
+
+@app.command()
+def demo(
+    agents: Annotated[int, typer.Option(min=1, max=1000)] = 10,
+    leads: Annotated[int, typer.Option(min=1, max=100_000)] = 2000,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to dial.")] = 30.0,
+    seed: int = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the whole daemon against a simulated FreeSWITCH, in a temporary folder."""
+    from dialer.demo import run_demo
+
+    summary = trio.run(partial(run_demo, agents=agents, leads=leads, seconds=seconds, seed=seed, live=not as_json))
+    if as_json:
+        typer.echo(json.dumps(summary))
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _exit_for(error: DialerError) -> NoReturn:
+    typer.echo(f"dialer: {error}", err=True)
+    if isinstance(error, ConfigurationError):
+        raise SystemExit(EX_CONFIG)
+    raise SystemExit(EX_UNAVAILABLE if isinstance(error, UnavailableError) else EX_DATAERR)
+
+
+def main() -> None:
+    """Runs a command; what a person can mend becomes one message and an exit code of sysexits.h."""
+    try:
+        app()
+    except DialerError as error:
+        _exit_for(error)
+    except BaseExceptionGroup as group:
+        expected = [error for error in _leaves(group) if isinstance(error, DialerError)]
+        if len(expected) != len(list(_leaves(group))):
+            raise
+        _exit_for(expected[0])
+
+
+if __name__ == "__main__":
+    main()

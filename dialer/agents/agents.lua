@@ -1,0 +1,144 @@
+-- Everything that changes an agent, atomically.
+--
+-- KEYS[1]  the prefix of all our keys
+-- ARGV[1]  the verb; ARGV[2] now, in milliseconds; the rest by verb:
+--   set      EXTENSION FIELD VALUE ...        sets facts                        -> state
+--   claim    CAMPAIGN SWITCH TOKEN LEASE_MS   the longest idle agent            -> {extension, leg, phones} or {}
+--            a token that already holds an agent gets the same one again
+--   bridged  TOKEN LEASE_MS                   the claim became a conversation   -> 1, or 0 if the claim is gone
+--   renew    LEASE_MS TOKEN ...               longer leases                     -> how many were still held
+--   release  TOKEN WRAP_MS LEG_LOST           gives the agent back              -> extension, or "" if not held
+--   sweep                                     ends wrap-ups and dead leases     -> {agents freed, tokens expired...}
+--   count    CAMPAIGN SWITCH                  how many are idle                 -> number
+--
+-- Keys: PREFIXagents (set of extensions), PREFIXagent:EXT (hash of facts), PREFIXidle:CAMPAIGN:SWITCH (sorted by
+-- idle since), PREFIXclaims (hash token -> extension), PREFIXleases (tokens sorted by end), PREFIXwrap_up (extensions
+-- sorted by end). A change of state is published on PREFIXagents as "EXT STATE".
+
+local prefix, verb, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
+
+local function agent_key(extension) return prefix .. 'agent:' .. extension end
+
+-- The same derivation as agents/agent.py `state_of`.
+local function state_of(a)
+  if a.token and a.token ~= '' then return a.bridged == '1' and 'on_call' or 'reserved' end
+  if (a.wants or 'logout') == 'logout' or (a.switch or '') == '' then return 'offline' end
+  if tonumber(a.other_calls or '0') > 0 then return 'on_call' end
+  if tonumber(a.wrap_until_ms or '0') > 0 then return 'wrap_up' end
+  if (a.phones or 'nailed_up') == 'nailed_up' and (a.leg or '') == '' then return 'offline' end
+  return a.wants == 'pause' and 'paused' or 'idle'
+end
+
+local function facts(extension)
+  local flat, a = redis.call('HGETALL', agent_key(extension)), {}
+  for i = 1, #flat, 2 do a[flat[i]] = flat[i + 1] end
+  return a
+end
+
+-- Writes facts, then brings the state and the idle queue in line with them.
+local function settle(extension, changes)
+  local key, before = agent_key(extension), facts(extension)
+  if #changes > 0 then redis.call('HSET', key, unpack(changes)) end
+  local after = facts(extension)
+  local state = state_of(after)
+  if before.idle_queue and before.idle_queue ~= '' then redis.call('ZREM', before.idle_queue, extension) end
+  local queue = ''
+  if state == 'idle' then
+    queue = prefix .. 'idle:' .. (after.campaign or '') .. ':' .. after.switch
+    local since = now
+    if before.state == 'idle' and before.idle_queue == queue then since = tonumber(before.idle_since_ms) end
+    redis.call('ZADD', queue, since, extension)
+    redis.call('HSET', key, 'idle_since_ms', since)
+  end
+  redis.call('HSET', key, 'idle_queue', queue, 'state', state)
+  redis.call('SADD', prefix .. 'agents', extension)
+  if before.state ~= state then
+    redis.call('HSET', key, 'since_ms', now)
+    redis.call('PUBLISH', prefix .. 'agents', extension .. ' ' .. state)
+  end
+  return state
+end
+
+local function release(token, wrap_ms, leg_lost)
+  local extension = redis.call('HGET', prefix .. 'claims', token)
+  redis.call('HDEL', prefix .. 'claims', token)
+  redis.call('ZREM', prefix .. 'leases', token)
+  if not extension then return '' end
+  if redis.call('HGET', agent_key(extension), 'token') ~= token then return '' end
+  local changes = {'token', '', 'bridged', '', 'lease_until_ms', '0'}
+  if wrap_ms > 0 then
+    changes[#changes + 1] = 'wrap_until_ms'
+    changes[#changes + 1] = tostring(now + wrap_ms)
+    redis.call('ZADD', prefix .. 'wrap_up', now + wrap_ms, extension)
+  end
+  if leg_lost then
+    changes[#changes + 1] = 'leg'
+    changes[#changes + 1] = ''
+  end
+  settle(extension, changes)
+  return extension
+end
+
+if verb == 'set' then
+  local changes = {}
+  for i = 4, #ARGV do changes[#changes + 1] = ARGV[i] end
+  return settle(ARGV[3], changes)
+
+elseif verb == 'claim' then
+  local queue, token, lease_ms = prefix .. 'idle:' .. ARGV[3] .. ':' .. ARGV[4], ARGV[5], tonumber(ARGV[6])
+  local extension = redis.call('HGET', prefix .. 'claims', token)
+  if not extension then
+    extension = redis.call('ZRANGE', queue, 0, 0)[1]
+    if not extension then return {} end
+    settle(extension, {'token', token, 'bridged', '', 'lease_until_ms', tostring(now + lease_ms)})
+    redis.call('HSET', prefix .. 'claims', token, extension)
+  end
+  redis.call('ZADD', prefix .. 'leases', now + lease_ms, token)
+  local found = redis.call('HMGET', agent_key(extension), 'leg', 'phones')
+  return {extension, found[1] or '', found[2] or 'nailed_up'}
+
+elseif verb == 'bridged' then
+  local token, lease_ms = ARGV[3], tonumber(ARGV[4])
+  local extension = redis.call('HGET', prefix .. 'claims', token)
+  if not extension then return 0 end
+  redis.call('ZADD', prefix .. 'leases', now + lease_ms, token)
+  redis.call('HINCRBY', agent_key(extension), 'calls_taken', 1)
+  settle(extension, {'bridged', '1', 'lease_until_ms', tostring(now + lease_ms)})
+  return 1
+
+elseif verb == 'renew' then
+  local held = 0
+  for i = 4, #ARGV do
+    if redis.call('HEXISTS', prefix .. 'claims', ARGV[i]) == 1 then
+      redis.call('ZADD', prefix .. 'leases', now + tonumber(ARGV[3]), ARGV[i])
+      held = held + 1
+    end
+  end
+  return held
+
+elseif verb == 'release' then
+  return release(ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1')
+
+elseif verb == 'sweep' then
+  local freed, answer = 0, {0}
+  for _, extension in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'wrap_up', '-inf', now)) do
+    redis.call('ZREM', prefix .. 'wrap_up', extension)
+    local ends = tonumber(redis.call('HGET', agent_key(extension), 'wrap_until_ms') or '0')
+    if ends > 0 and ends <= now then
+      settle(extension, {'wrap_until_ms', '0'})
+      freed = freed + 1
+    end
+  end
+  for _, token in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'leases', '-inf', now)) do
+    -- Whoever held it is dead: what became of the leg nobody knows, so it is not trusted with another person.
+    release(token, 0, true)
+    answer[#answer + 1] = token
+  end
+  answer[1] = freed
+  return answer
+
+elseif verb == 'count' then
+  return redis.call('ZCARD', prefix .. 'idle:' .. ARGV[3] .. ':' .. ARGV[4])
+end
+
+return redis.error_reply('no such verb: ' .. verb)

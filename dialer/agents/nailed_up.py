@@ -1,0 +1,219 @@
+"""Keeps the parked leg of every agent with a nailed-up phone: rings it, watches it, replaces it when it is lost.
+
+One task an agent. Losing a leg now and then is normal life (one bridge in some thousands takes it along), so a lost
+leg is counted and rung again; a phone nobody picks up pauses its agent instead of ringing for ever.
+"""
+
+from __future__ import annotations
+
+import uuid as uuids
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import structlog
+import trio
+import trio.lowlevel
+
+from campaigns.campaign import Campaign
+from dialer.agents.agent import Agent, Phones, Wants
+from dialer.calls.live_calls import LegWatch
+from dialer.calls.originate import DEAD_MAN_CAUSE, agent_call
+from dialer.calls.snapshot import Snapshot
+from dialer.calls.world import World
+from dialer.clock import microseconds
+from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
+from dialer.esl.commands import Command, Kill, ScheduleHangup, Unschedule
+from dialer.esl.link import CommandRefusedError
+from dialer.esl.switch import Switch
+
+log = structlog.get_logger()
+
+LOOK_AGAIN_SECONDS: Final = 0.5
+RING_MARGIN_SECONDS: Final = 5.0
+KILL_SECONDS: Final = 2.0
+# A phone not picked up this often in a row belongs to somebody who is not there.
+MAX_UNANSWERED_RINGS: Final = 3
+# A conversation that is cut by its dead daemon must have lasted less than this.
+REARM_AFTER_SECONDS: Final = 1.0
+
+
+class NailedUpPhones:
+    """The keepers of all nailed-up phones of this daemon."""
+
+    def __init__(self, world: World, campaign_named: Callable[[str], Campaign | None]) -> None:
+        self._world = world
+        self._campaign_named = campaign_named
+        self._keepers: set[str] = set()
+        self._wake = trio.Event()
+        # Legs found on the switch at the start, by uuid: to be kept, not rung anew.
+        self._found: dict[str, Snapshot] = {}
+
+    def __repr__(self) -> str:
+        return f"<NailedUpPhones keeping {len(self._keepers)} legs>"
+
+    def adopt(self, agents: Mapping[str, str], snapshot: Snapshot) -> None:
+        """The legs of `agents` (extension to leg) that `snapshot` shows to be up are kept on."""
+        for leg in agents.values():
+            if leg in snapshot.channels:
+                self._found[leg] = snapshot
+
+    def wake(self) -> None:
+        """An agent's facts have changed."""
+        wake, self._wake = self._wake, trio.Event()
+        wake.set()
+
+    async def run(self) -> None:
+        """Keeps every leg that is wanted, until cancelled; then hangs up those nobody talks on."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                try:
+                    for agent in await self._world.roster.agents():
+                        if self._wanted(agent) and agent.extension not in self._keepers:
+                            self._keepers.add(agent.extension)
+                            nursery.start_soon(self._keep, agent.extension)
+                except UnavailableError as error:
+                    log.warning("agents_not_read", error=str(error))
+                await self._pause()
+
+    async def _pause(self) -> None:
+        wake = self._wake
+        with trio.move_on_after(LOOK_AGAIN_SECONDS):
+            await wake.wait()
+
+    def _wanted(self, agent: Agent) -> bool:
+        return (
+            agent.phones is Phones.NAILED_UP
+            and agent.node == self._world.node
+            and (agent.wants is not Wants.LOGOUT or bool(agent.leg))
+        )
+
+    async def _keep(self, extension: str) -> None:
+        unanswered = 0
+        try:
+            while True:
+                try:
+                    agent = await self._world.roster.agent(extension)
+                    if not self._wanted(agent):
+                        return
+                    if await self._keep_one_leg(agent):
+                        unanswered = 0
+                    else:
+                        unanswered += 1
+                        if unanswered >= MAX_UNANSWERED_RINGS:
+                            log.warning("agent_paused_phone_unanswered", agent=extension, rings=unanswered)
+                            await self._world.roster.change(extension, wants=Wants.PAUSE)
+                            unanswered = 0
+                except (UnavailableError, OutcomeUnknownError) as error:
+                    log.warning("agent_leg_not_kept", agent=extension, error=str(error))
+                await trio.sleep(LOOK_AGAIN_SECONDS * (1 + 4 * unanswered))
+        finally:
+            self._keepers.discard(extension)
+
+    async def _keep_one_leg(self, agent: Agent) -> bool:
+        """One life of one leg. False if the phone was rung and not answered."""
+        switch = self._world.switches.get(agent.switch)
+        campaign = self._campaign_named(agent.campaign)
+        snapshot = self._found.pop(agent.leg, None) if agent.leg else None
+        if switch is None or not switch.ready or campaign is None:
+            if snapshot is not None:
+                self._found[agent.leg] = snapshot
+            return True
+        if snapshot is None:
+            if agent.leg:
+                await self._world.roster.change(agent.extension, leg="")
+            if agent.wants is Wants.LOGOUT or agent.wants is Wants.PAUSE:
+                return True  # a paused agent is rung when ready again
+        leg_uuid = agent.leg if snapshot is not None else str(uuids.uuid4())
+        with self._world.live_calls.follow(leg_uuid, switch.name) as watch:
+            if snapshot is not None:
+                other = snapshot.bridged_with.get(leg_uuid, "")
+                watch.become(watch.leg.found(microseconds(self._world.clock.now()), bridged_with=other))
+            elif not await self._ring(watch, agent, campaign, switch):
+                return False
+            try:
+                await self._world.roster.change(agent.extension, leg=leg_uuid)
+                self._world.metrics.counts["agent_legs_up"] += 1
+                await self._tend(watch, agent.extension, switch)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self._give_up(watch, agent.extension, switch)
+        return True
+
+    async def _ring(self, watch: LegWatch, agent: Agent, campaign: Campaign, switch: Switch) -> bool:
+        domain = self._world.switch_settings[switch.name].domain
+        try:
+            command = agent_call(
+                watch.leg.uuid, agent.extension, domain, campaign, self._world.calls, self._world.node, nailed_up=True
+            )
+            await switch.submit_accepted(command, watch.leg.uuid)
+        except (CommandRefusedError, InputRefusedError) as error:
+            log.error("agent_phone_not_rung", agent=agent.extension, error=str(error))
+            return False
+        with trio.move_on_after(campaign.agent_ring_seconds + RING_MARGIN_SECONDS):
+            await watch.wait_until(lambda leg: (leg.parked and leg.answered) or leg.ended)
+        if watch.leg.parked:
+            return True
+        log.warning("agent_phone_unanswered", agent=agent.extension, cause=watch.leg.cause)
+        if not watch.leg.ended:
+            switch.submit(Kill(watch.leg.uuid))
+        return False
+
+    async def _tend(self, watch: LegWatch, extension: str, switch: Switch) -> None:
+        """Until the leg ends or the agent has logged out: keeps putting off the hang-up a dead daemon would leave."""
+        calls = self._world.calls
+        armed_for_talk = False
+        armed_at = trio.current_time()
+        while not watch.leg.ended:
+            bridged = watch.leg.bridged
+            age_seconds = trio.current_time() - armed_at
+            if bridged and not armed_for_talk:
+                with trio.move_on_after(REARM_AFTER_SECONDS):
+                    await watch.wait_until(lambda leg: not leg.bridged)
+                if watch.leg.bridged:
+                    armed_for_talk = await self._arm(switch, watch, calls.longest_conversation_seconds)
+                    armed_at = trio.current_time()
+            elif (
+                not bridged
+                and (armed_for_talk or age_seconds > calls.parked_leg_seconds / 3)
+                and await self._arm(switch, watch, calls.parked_leg_seconds)
+            ):
+                armed_for_talk = False
+                armed_at = trio.current_time()
+            agent = await self._world.roster.agent(extension)
+            if not agent.token and (agent.leg != watch.leg.uuid or not self._wanted(agent)):
+                return
+            if not agent.token and agent.wants is Wants.LOGOUT:
+                return
+            with trio.move_on_after(LOOK_AGAIN_SECONDS):
+                await watch.wait_until(lambda leg: leg.ended or leg.bridged != bridged)  # noqa: B023 - used at once
+        if not watch.leg.complete:
+            await trio.lowlevel.checkpoint()
+
+    async def _arm(self, switch: Switch, watch: LegWatch, seconds: int) -> bool:
+        """Replaces the scheduled hang-up. One after the other: background jobs overtake each other."""
+        commands: tuple[Command, ...] = (
+            Unschedule(watch.leg.uuid),
+            ScheduleHangup(watch.leg.uuid, seconds, DEAD_MAN_CAUSE),
+        )
+        for command in commands:
+            try:
+                await switch.run_command(command)
+            except CommandRefusedError as error:
+                log.debug("dead_man_not_armed", error=str(error))
+            except (UnavailableError, OutcomeUnknownError) as error:
+                log.warning("dead_man_not_armed", error=str(error))
+                return False
+        return True
+
+    async def _give_up(self, watch: LegWatch, extension: str, switch: Switch) -> None:
+        """The leg is gone or not wanted: nobody is to be sent there any more."""
+        try:
+            agent = await self._world.roster.agent(extension)
+            if agent.leg == watch.leg.uuid:
+                await self._world.roster.change(extension, leg="")
+            if not watch.leg.ended and not watch.leg.bridged:
+                await switch.run_command(Kill(watch.leg.uuid), within_seconds=KILL_SECONDS)
+            elif watch.leg.ended:
+                log.info("agent_leg_ended", agent=extension, cause=watch.leg.cause)
+        except (UnavailableError, OutcomeUnknownError, CommandRefusedError) as error:
+            log.warning("agent_leg_not_given_up", agent=extension, error=str(error))

@@ -1,0 +1,143 @@
+"""The calls of each phone, whoever made them, folded from the switch's events. Pure.
+
+The value for one extension is what other tools read from Redis:
+`{"username", "current", "notify": "answer|callin|callout|hangup", "activity": [uuid…], "<uuid>": {…}}`, times in
+microseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import attrs
+
+from dialer.calls.snapshot import Row
+from dialer.esl.messages import Event
+
+_ENDINGS: Final = frozenset({"CHANNEL_HANGUP", "CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY"})
+
+
+@attrs.frozen
+class PhoneCall:
+    """One channel of a phone. `ours` is a leg this dialer rang."""
+
+    uuid: str
+    direction: str
+    caller_id_number: str
+    destination_number: str
+    created_us: int
+    answered_us: int = 0
+    ours: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "Unique-ID": self.uuid,
+            "Call-Direction": self.direction,
+            "Caller-Caller-ID-Number": self.caller_id_number,
+            "Caller-Destination-Number": self.destination_number,
+            "Caller-Channel-Created-Time": self.created_us,
+            "Caller-Channel-Answered-Time": self.answered_us,
+        }
+
+
+@attrs.frozen
+class PhoneChange:
+    """What an event did to one phone: the value to publish, and how many calls are not ours."""
+
+    extension: str
+    value: dict[str, Any]
+    other_calls: int
+
+
+def extension_of(event: Event) -> str:
+    """The extension whose phone the event's channel goes to or comes from; empty if it is no phone's."""
+    if event.dialer_agent:
+        return event.dialer_agent
+    if event.presence_id:
+        return event.presence_id.partition("@")[0]
+    return event.username if event.direction == "inbound" else ""
+
+
+class PhoneCalls:
+    """The calls of all phones."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, dict[str, PhoneCall]] = {}
+        self._extension_of: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"<PhoneCalls {len(self._extension_of)} calls on {len(self._calls)} phones>"
+
+    def fold(self, event: Event) -> PhoneChange | None:
+        """Takes `event` in; None if it changes no phone's calls."""
+        if event.name in _ENDINGS:
+            return self._ended(event.unique_id)
+        if event.name not in ("CHANNEL_CREATE", "CHANNEL_PROGRESS", "CHANNEL_PROGRESS_MEDIA", "CHANNEL_ANSWER"):
+            return None
+        extension = extension_of(event)
+        if not extension:
+            return None
+        calls = self._calls.setdefault(extension, {})
+        known = calls.get(event.unique_id)
+        answered = event.name == "CHANNEL_ANSWER"
+        if known is not None and not answered:
+            return None
+        call = known or PhoneCall(
+            uuid=event.unique_id,
+            direction=event.direction,
+            caller_id_number=event.caller_id_number,
+            destination_number=event.destination_number,
+            created_us=event.created_us or event.timestamp_us,
+            ours=bool(event.dialer_agent),
+        )
+        if answered:
+            call = attrs.evolve(call, answered_us=event.answered_us or event.timestamp_us)
+        calls[event.unique_id] = call
+        self._extension_of[event.unique_id] = extension
+        notify = "answer" if answered else "callout" if event.direction == "inbound" else "callin"
+        return self._change(extension, notify, current=event.unique_id)
+
+    def _ended(self, uuid: str) -> PhoneChange | None:
+        extension = self._extension_of.pop(uuid, None)
+        if extension is None:
+            return None
+        self._calls[extension].pop(uuid, None)
+        remaining = self._calls[extension]
+        if not remaining:
+            del self._calls[extension]
+        return self._change(extension, "hangup", current=next(reversed(remaining), ""))
+
+    def _change(self, extension: str, notify: str, *, current: str) -> PhoneChange:
+        calls = self._calls.get(extension, {})
+        value: dict[str, Any] = {
+            "username": extension,
+            "current": current,
+            "notify": notify,
+            "activity": list(calls),
+            **{uuid: call.as_json() for uuid, call in calls.items()},
+        }
+        return PhoneChange(extension, value, sum(not call.ours for call in calls.values()))
+
+    def rebuild(self, rows: list[Row], ours: frozenset[str]) -> list[PhoneChange]:
+        """Begins anew with the channels a switch really has; `ours` are the agent legs this dialer knows."""
+        self._calls.clear()
+        self._extension_of.clear()
+        for row in rows:
+            extension = row.presence_id.partition("@")[0]
+            if not extension:
+                continue
+            created_us = int(row.created_epoch or 0) * 1_000_000
+            self._calls.setdefault(extension, {})[row.uuid] = PhoneCall(
+                uuid=row.uuid,
+                direction=row.direction,
+                caller_id_number=row.cid_num,
+                destination_number=row.dest,
+                created_us=created_us,
+                answered_us=created_us if row.callstate == "ACTIVE" else 0,
+                ours=row.uuid in ours,
+            )
+            self._extension_of[row.uuid] = extension
+        return [
+            self._change(extension, "answer", current=next(reversed(calls)))
+            for extension, calls in self._calls.items()
+        ]

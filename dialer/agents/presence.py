@@ -1,0 +1,208 @@
+"""Keeps Redis' `registrations` and `calls`, and the agents' facts that follow from them, in step with the switches.
+
+Events are taken in by the socket's reader without waiting and written by one task, in order. After a new epoch, or
+when events came faster than Redis took them, everything is read anew from the switch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+import structlog
+import trio
+
+from dialer.agents.phone_calls import PhoneCalls, PhoneChange
+from dialer.agents.roster import Roster
+from dialer.calls.snapshot import Snapshot, show
+from dialer.errors import UnavailableError
+from dialer.esl.messages import Event
+from dialer.esl.switch import Switch
+from dialer.settings import RedisSettings
+from dialer.shared_state import SharedState
+
+log = structlog.get_logger()
+
+# Registrations and the agents' own calls: some events a second. Beyond this Redis is away, and all is read anew.
+MAX_EVENTS_WAITING: Final = 10_000
+_CONTACT: Final = re.compile(r"sips?:[^>;\s]+")
+_GONE: Final = frozenset({"sofia::unregister", "sofia::expire"})
+
+
+class Registration(msgspec.Struct, frozen=True):
+    """A row of `show registrations as json`."""
+
+    reg_user: str
+    realm: str = ""
+    url: str = ""
+    expires: str = ""
+    network_ip: str = ""
+    network_port: str = ""
+    network_proto: str = ""
+    hostname: str = ""
+
+
+class _Registrations(msgspec.Struct, frozen=True):
+    row_count: int = 0
+    rows: list[Registration] = []
+
+
+def _contact(text: str) -> str:
+    found = _CONTACT.search(text)
+    return found.group() if found else text
+
+
+def _as_register_event(row: Registration) -> str:
+    """A registration found on the switch, in the shape of the sofia::register event it once was."""
+    return json.dumps(
+        {
+            "Event-Name": "CUSTOM",
+            "Event-Subclass": "sofia::register",
+            "FreeSWITCH-Hostname": row.hostname,
+            "from-user": row.reg_user,
+            "from-host": row.realm,
+            "contact": f"<{_contact(row.url)}>",
+            "status": f"Registered({row.network_proto.upper()})",
+            "expires": row.expires,
+            "network-ip": row.network_ip,
+            "network-port": row.network_port,
+            "username": row.reg_user,
+            "realm": row.realm,
+        }
+    )
+
+
+class Presence:
+    """What phones are there and what they do, for all switches."""
+
+    def __init__(self, state: SharedState, roster: Roster, settings: RedisSettings) -> None:
+        self._state = state
+        self._roster = roster
+        self._settings = settings
+        self._calls: defaultdict[str, PhoneCalls] = defaultdict(PhoneCalls)
+        self._contacts: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        self._send, self._receive = trio.open_memory_channel[tuple[str, Event | PhoneChange]](MAX_EVENTS_WAITING)
+        self.overflowed: set[str] = set()
+
+    def __repr__(self) -> str:
+        waiting = self._send.statistics().current_buffer_used
+        return f"<Presence {len(self._contacts)} phones registered, {waiting} events waiting>"
+
+    def notice(self, switch: str, event: Event) -> None:
+        """Takes an event in, without waiting."""
+        item: Event | PhoneChange | None
+        if event.name == "CUSTOM":
+            item = event if event.subclass in _GONE or event.subclass == "sofia::register" else None
+        else:
+            item = self._calls[switch].fold(event)
+        if item is None:
+            return
+        try:
+            self._send.send_nowait((switch, item))
+        except trio.WouldBlock:
+            if switch not in self.overflowed:
+                log.error("presence_overflowed", switch=switch, limit=MAX_EVENTS_WAITING)
+            self.overflowed.add(switch)
+
+    async def run(self) -> None:
+        """Writes what was noticed, in order, until cancelled."""
+        async for switch, item in self._receive:
+            while True:
+                try:
+                    if isinstance(item, PhoneChange):
+                        await self._write_calls(item)
+                    else:
+                        await self._write_registration(switch, item)
+                    break
+                except UnavailableError as error:
+                    log.warning("presence_not_written", error=str(error))
+                    await trio.sleep(0.5)
+
+    async def rebuild(self, switch: Switch, snapshot: Snapshot, agent_legs: frozenset[str]) -> None:
+        """Reads registrations and calls anew. Raises UnavailableError if the switch or Redis is away."""
+        text = await show(switch, "registrations")
+        try:
+            rows = msgspec.json.decode(text, type=_Registrations).rows
+        except msgspec.MsgspecError as error:
+            raise UnavailableError(f"the list of registrations of {switch.name!r} cannot be read: {error}") from error
+        for key in [key for key in self._contacts if key[0] == switch.name]:
+            del self._contacts[key]
+        values: dict[str, str] = {}
+        for row in rows:
+            self._contacts[switch.name, row.reg_user].add(_contact(row.url))
+            values[row.reg_user] = _as_register_event(row)
+        await self._replace_registrations(switch.name, values)
+        changes = self._calls[switch.name].rebuild(list(snapshot.channels.values()), agent_legs)
+        await self._replace_calls(switch.name, changes)
+        self.overflowed.discard(switch.name)
+        log.info("presence_rebuilt", switch=switch.name, registrations=len(values), phones_on_calls=len(changes))
+
+    async def _replace_registrations(self, switch: str, values: Mapping[str, str]) -> None:
+        key = self._settings.registrations_key
+        for agent in await self._roster.agents():
+            if agent.switch == switch and agent.extension not in values:
+                await self._state.run(lambda client, ext=agent.extension: client.hdel(key, ext))  # type: ignore[misc]
+                await self._roster.change(agent.extension, switch="")
+        if values:
+            mapping: dict[Any, Any] = dict(values)
+            await self._state.run(lambda client: client.hset(key, mapping=mapping))
+        for extension in values:
+            await self._roster.change(extension, switch=switch)
+
+    async def _replace_calls(self, switch: str, changes: list[PhoneChange]) -> None:
+        busy = {change.extension for change in changes}
+        for agent in await self._roster.agents():
+            if agent.switch == switch and agent.other_calls and agent.extension not in busy:
+                await self._roster.change(agent.extension, other_calls=0)
+        key = self._settings.calls_key
+        registered = [extension for name, extension in self._contacts if name == switch]
+        idle = [extension for extension in registered if extension not in busy]
+        if idle:
+            await self._state.run(lambda client: client.hdel(key, *idle))
+        for change in changes:
+            await self._write_calls(change)
+
+    async def _write_calls(self, change: PhoneChange) -> None:
+        text = json.dumps(change.value)
+        settings = self._settings
+
+        def write(client: Any) -> None:
+            with client.pipeline(transaction=True) as pipe:
+                pipe.hset(settings.calls_key, change.extension, text)
+                pipe.publish(settings.calls_channel, text)
+                pipe.execute()
+
+        await self._state.run(write)
+        await self._roster.change(change.extension, other_calls=change.other_calls)
+
+    async def _write_registration(self, switch: str, event: Event) -> None:
+        extension = event.from_user or event.user
+        if not extension:
+            return
+        contacts = self._contacts[switch, extension]
+        contact = _contact(str(event.all_headers().get("contact", "")))
+        settings = self._settings
+        text = json.dumps(event.all_headers())
+        if event.subclass in _GONE:
+            contacts.discard(contact)
+            if contacts:  # a second phone of the same extension is still there
+                return
+            del self._contacts[switch, extension]
+        else:
+            contacts.add(contact)
+
+        def write(client: Any) -> None:
+            with client.pipeline(transaction=True) as pipe:
+                if contacts:
+                    pipe.hset(settings.registrations_key, extension, text)
+                else:
+                    pipe.hdel(settings.registrations_key, extension)
+                pipe.publish(settings.registrations_channel, text)
+                pipe.execute()
+
+        await self._state.run(write)
+        await self._roster.change(extension, switch=switch if contacts else "")

@@ -1,0 +1,200 @@
+"""Agents in Redis: claimed and released by one atomic script, by token, under a lease.
+
+The token is the attempt's uuid. Only it releases; a second claim by the same token is the same claim; a claim whose
+daemon died runs out. The longest idle agent is claimed first, and whoever waits for one is served in order.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import structlog
+import trio
+
+from dialer.agents.agent import Agent, AgentState, Phones, agent_from_hash, state_of
+from dialer.clock import Clock
+from dialer.errors import UnavailableError
+from dialer.shared_state import SharedState
+
+log = structlog.get_logger()
+
+# Another daemon may free an agent without our hearing of it: whoever waits looks again this often.
+LOOK_AGAIN_SECONDS: Final = 0.05
+RELEASE_SECONDS: Final = 10.0
+
+
+@attrs.define
+class Claim:
+    """An agent held for one attempt. `wrap_up_seconds` and `leg_lost` say how to give it back.
+
+    `bridge_asked` is set before a bridge is sent: from then on the leg may not be in park any more.
+    """
+
+    token: str
+    extension: str
+    leg: str
+    phones: Phones
+    bridge_asked: bool = False
+    wrap_up_seconds: float = 0.0
+    leg_lost: bool = False
+
+
+class Roster:
+    """All agents. Every method raises UnavailableError when Redis is away."""
+
+    def __init__(self, state: SharedState, *, prefix: str, clock: Clock, lease_seconds: float) -> None:
+        self._state = state
+        self._script = state.script(Path(__file__).with_name("agents.lua"))
+        self._prefix = prefix
+        self._clock = clock
+        self._lease_ms = int(lease_seconds * 1000)
+        self._held: set[str] = set()
+        self._turns: defaultdict[tuple[str, str], trio.Lock] = defaultdict(trio.Lock)
+        self._freed = trio.Event()
+        self._listeners: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        return f"<Roster {self._prefix!r} holding {len(self._held)} claims>"
+
+    def on_agent_freed(self, listener: Callable[[], None]) -> None:
+        """Calls `listener` whenever an agent may have become idle through this daemon."""
+        self._listeners.append(listener)
+
+    async def _do(self, verb: str, *args: str | int) -> Any:
+        now_ms = int(self._clock.now().timestamp() * 1000)
+        return await self._script([self._prefix], [verb, now_ms, *args])
+
+    async def change(self, extension: str, **facts: str | int) -> AgentState:
+        """Sets facts of an agent (field names of `Agent`) and gives the state that follows."""
+        flat = [text for name, value in facts.items() for text in (name, str(value))]
+        state = AgentState(await self._do("set", extension, *flat))
+        if state is AgentState.IDLE:
+            self._tell_freed()
+        return state
+
+    async def agent(self, extension: str) -> Agent:
+        """One agent; offline with no facts if never heard of."""
+        fields: Any = await self._state.run(lambda client: client.hgetall(f"{self._prefix}agent:{extension}"))
+        return agent_from_hash(extension, fields)
+
+    async def agents(self) -> list[Agent]:
+        """Every agent ever logged in, by extension."""
+
+        def read(client: Any) -> list[tuple[str, dict[str, str]]]:
+            extensions = sorted(client.smembers(f"{self._prefix}agents"))
+            pipe = client.pipeline(transaction=False)
+            for extension in extensions:
+                pipe.hgetall(f"{self._prefix}agent:{extension}")
+            return list(zip(extensions, pipe.execute(), strict=True))
+
+        return [agent_from_hash(extension, fields) for extension, fields in await self._state.run(read)]
+
+    async def idle_count(self, campaign: str, switch: str) -> int:
+        """How many agents of `campaign` on `switch` could be claimed now."""
+        return int(await self._do("count", campaign, switch))
+
+    async def try_claim(self, campaign: str, switch: str, token: str) -> Claim | None:
+        """Claims the longest idle agent, or gives None. The same token gets the same agent again."""
+        found = await self._do("claim", campaign, switch, token, self._lease_ms)
+        if not found:
+            return None
+        extension, leg, phones = found
+        self._held.add(token)
+        return Claim(token, extension, leg, Phones(phones))
+
+    @asynccontextmanager
+    async def claimed(
+        self, campaign: str, switch: str, token: str, *, deadline: float
+    ) -> AsyncIterator[Claim | None]:
+        """Waits until trio's time `deadline` for an agent and holds it for the block; None if there was none.
+
+        Leaving the block gives the agent back as the claim then says, whatever happened in it.
+        """
+        claim: Claim | None = None
+        try:
+            with trio.move_on_at(deadline):
+                async with self._turns[campaign, switch]:  # trio's lock is fair: first come, first served
+                    while True:
+                        freed = self._freed
+                        try:
+                            claim = await self.try_claim(campaign, switch, token)
+                        except UnavailableError as error:
+                            log.warning("claim_failed", attempt=token, error=str(error))
+                        if claim is not None:
+                            break
+                        with trio.move_on_after(LOOK_AGAIN_SECONDS):
+                            await freed.wait()
+            yield claim
+        finally:
+            if claim is not None:
+                with trio.CancelScope(shield=True):
+                    await self.release(claim)
+
+    def hold_again(self, agent: Agent) -> Claim:
+        """The claim that a former life of this daemon left on `agent`; its lease is renewed from now on."""
+        self._held.add(agent.token)
+        return Claim(agent.token, agent.extension, agent.leg, agent.phones, bridge_asked=True)
+
+    async def release(self, claim: Claim) -> None:
+        """Gives a claimed agent back. With Redis away the lease does it in its time."""
+        self._held.discard(claim.token)
+        try:
+            with trio.fail_after(RELEASE_SECONDS):
+                await self._do(
+                    "release", claim.token, int(claim.wrap_up_seconds * 1000), "1" if claim.leg_lost else "0"
+                )
+        except (UnavailableError, trio.TooSlowError) as error:
+            log.error("agent_release_failed", agent=claim.extension, attempt=claim.token, error=str(error))
+        self._tell_freed()
+
+    async def bridged(self, claim: Claim) -> None:
+        """Marks a claim as a conversation."""
+        if not await self._do("bridged", claim.token, self._lease_ms):
+            log.warning("claim_was_gone_at_bridge", agent=claim.extension, attempt=claim.token)
+
+    async def keep_house(self) -> None:
+        """Renews this daemon's leases, ends wrap-ups and dead leases, until cancelled."""
+        renewed_at = trio.current_time()
+        while True:
+            try:
+                freed, *expired = await self._do("sweep")
+                if expired:
+                    log.warning("claims_expired", attempts=expired)
+                if freed or expired:
+                    self._tell_freed()
+                if self._held and trio.current_time() - renewed_at > self._lease_ms / 3000:
+                    await self.renew(list(self._held))
+                    renewed_at = trio.current_time()
+            except UnavailableError as error:
+                log.warning("roster_unavailable", error=str(error))
+                await trio.sleep(1.0)
+            await trio.sleep(0.1)
+
+    async def renew(self, tokens: Sequence[str]) -> None:
+        """Puts off the end of the leases of `tokens`."""
+        await self._do("renew", self._lease_ms, *tokens)
+
+    def _tell_freed(self) -> None:
+        freed, self._freed = self._freed, trio.Event()
+        freed.set()
+        for listener in self._listeners:
+            listener()
+
+
+def describe(agent: Agent) -> dict[str, Any]:
+    """An agent as status output shows it."""
+    return {
+        "extension": agent.extension,
+        "state": state_of(agent).value,
+        "campaign": agent.campaign,
+        "since_ms": agent.since_ms,
+        "calls_taken": agent.calls_taken,
+        "phones": agent.phones.value,
+        "wants": agent.wants.value,
+        "registered_on": agent.switch,
+    }

@@ -1,0 +1,407 @@
+"""One attempt at one lead, told from top to bottom: ring, answer, agent, bridge, hang-up, result.
+
+A leg that dies cancels the scope that needs it, and every block puts back what it took. Events are the truth:
+nothing here believes a reply. Every wait has a deadline, and the deadline's outcome is part of the story.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid as uuids
+from collections.abc import AsyncIterator, Awaitable, Callable
+from enum import Enum, auto
+from typing import Final
+
+import attrs
+import structlog
+import trio
+
+from campaigns.campaign import Campaign
+from campaigns.disposition import Disposition
+from campaigns.hopper import Lease
+from campaigns.recycle import next_step
+from dialer.agents.agent import Phones, Wants
+from dialer.agents.roster import Claim
+from dialer.calls.leg import Leg
+from dialer.calls.live_calls import LegWatch
+from dialer.calls.originate import abandoned_message, agent_call, customer_call
+from dialer.calls.world import World
+from dialer.clock import microseconds
+from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
+from dialer.esl.commands import Bridge, Command, Exists, Kill, Park, Record, SetVariable, Unschedule
+from dialer.esl.link import CommandRefusedError
+from dialer.records.cdr import Ending, record_of
+
+log = structlog.get_logger()
+
+# FreeSWITCH itself ends the ringing; this is how much later its word may come.
+RING_MARGIN_SECONDS: Final = 5.0
+# From our uuid_kill to the end of the call.
+HANGUP_SECONDS: Final = 5.0
+# HANGUP_COMPLETE, with the SIP status and who hung up, follows HANGUP within a frame or two.
+COMPLETE_SECONDS: Final = 0.5
+# A parked leg is back at once; `uuid_park` on one that left park silently takes a frame.
+PARK_SECONDS: Final = 2.0
+# How long a call is waited for whose switch is away before its outcome is called unknown.
+UNKNOWN_SECONDS: Final = 60.0
+
+
+class Phase(Enum):
+    """Where the story is, as pacing needs to know it."""
+
+    DIALING = auto()  # placed, not answered
+    WAITING = auto()  # answered, no agent yet
+    CONNECTING = auto()  # an agent is held for it
+    TALKING = auto()
+    CLOSING = auto()  # over but for its record
+
+
+class Attempt:
+    """One call. `run` tells the story once and leaves exactly one result behind."""
+
+    def __init__(
+        self, lease: Lease, campaign: Campaign, campaign_id: int, world: World, on_change: Callable[[], None]
+    ) -> None:
+        self.lease = lease
+        self.phase = Phase.DIALING
+        self.started_at = trio.current_time()
+        self._campaign = campaign
+        self._campaign_id = campaign_id
+        self._world = world
+        self._on_change = on_change
+        self._switch = world.switches[lease.switch]
+        self._gateway = world.gateways[lease.gateway]
+        self._ending = Ending()
+        self._originated_at = world.clock.now()
+        self._cancelled = False
+        self._log = log.bind(attempt=lease.uuid, campaign=campaign.name)
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.uuid} {self.phase.name}>"
+
+    @property
+    def uuid(self) -> str:
+        return self.lease.uuid
+
+    def take_back(self) -> None:
+        """Hangs the call up if nobody talks on it yet: pacing or a stop does not want it any more."""
+        if self.phase is Phase.DIALING and not self._cancelled:
+            self._cancelled = True
+            self._tell(Kill(self.uuid, "ORIGINATOR_CANCEL"))
+
+    async def run(self) -> None:
+        """Places the call and follows it to its end.
+
+        Cancelled, it hangs up a call nobody talks on, and leaves the attempt open for recovery to resolve.
+        """
+        with self._world.live_calls.follow(self.uuid, self._switch.name) as customer:
+            try:
+                placed = await self._place()
+                if placed:
+                    await self._follow(customer)
+                    await self._see_it_end(customer)
+                    await self._write_down(customer.leg)
+            except trio.Cancelled:
+                if not customer.leg.bridged and not customer.leg.ended:
+                    self._tell(Kill(self.uuid, "ORIGINATOR_CANCEL"))
+                raise
+        await self._gateway.release(self.uuid)
+
+    async def _place(self) -> bool:
+        """Sends the originate. False if it certainly never went out, and the lead is back in its place."""
+        gateway = self._gateway.settings
+        try:
+            command = customer_call(
+                self.uuid, self.lease.number, gateway, self._campaign, self._world.calls, self._world.node
+            )
+            self._originated_at = self._world.clock.now()
+            self._world.metrics.counts["originated"] += 1
+            await self._switch.submit_accepted(command, self.uuid)
+        except UnavailableError:
+            self._world.metrics.counts["originated"] -= 1
+            await self._world.ledger.return_unsent(self.lease)
+            return False
+        except (InputRefusedError, CommandRefusedError) as error:
+            self._log.error("originate_refused", error=str(error), gateway=gateway.name)
+            self._ending = Ending(failure=str(error))
+        except OutcomeUnknownError as error:
+            self._log.warning("originate_unanswered", error=str(error))  # events or recovery will tell
+        return True
+
+    async def _follow(self, customer: LegWatch) -> None:
+        """From ringing to the end of the conversation."""
+        if self._ending.failure:
+            return
+        with trio.move_on_after(self._campaign.ring_seconds + RING_MARGIN_SECONDS):
+            await customer.wait_until(lambda leg: leg.answered or leg.ended)
+        if not customer.leg.answered or customer.leg.ended:
+            return
+        self._world.metrics.counts["answered"] += 1
+        self._move(Phase.WAITING)
+        async with self._while_alive(customer):
+            await self._connect(customer)
+
+    @contextlib.asynccontextmanager
+    async def _while_alive(self, customer: LegWatch) -> AsyncIterator[None]:
+        """Cancels its block when the customer's call ends."""
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                await customer.wait_until(lambda leg: leg.ended)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def _connect(self, customer: LegWatch) -> None:
+        """Finds agents, one after the other if need be, until one talks or the time is up."""
+        deadline = trio.current_time() + self._campaign.connect_seconds
+        while not customer.leg.bridged_us:
+            with trio.move_on_at(deadline):
+                await self._switch.wait_ready()  # nothing can be bridged before, and no agent is held for it
+            async with self._world.roster.claimed(
+                self._campaign.name, self._switch.name, self.uuid, deadline=deadline
+            ) as claim:
+                if claim is None:
+                    break
+                self._move(Phase.CONNECTING)
+                async with self._agent_leg(claim, customer) as agent_leg:
+                    if agent_leg is not None and await self._bridge(customer, agent_leg, claim):
+                        await self._talk(customer, agent_leg, claim)
+                        return
+            self._move(Phase.WAITING)
+        if not customer.leg.bridged_us:
+            await self._say_sorry(customer)
+
+    @contextlib.asynccontextmanager
+    async def _agent_leg(self, claim: Claim, customer: LegWatch) -> AsyncIterator[LegWatch | None]:
+        """The claimed agent's leg, answered: the parked one, or the phone rung for this call. None if not there.
+
+        Leaving the block sees the leg back in park, or hung up, whatever happened to the customer; a nailed-up leg
+        that cannot be brought back is lost, and said to be on the claim.
+        """
+        nailed_up = claim.phones is Phones.NAILED_UP
+        leg_uuid = claim.leg if nailed_up else str(uuids.uuid4())
+        with self._world.live_calls.follow(leg_uuid, self._switch.name) as agent_leg:
+            if nailed_up and not agent_leg.leg.executing_us:  # kept by another daemon, which says that it is parked
+                agent_leg.become(agent_leg.leg.found(microseconds(self._world.clock.now())))
+            parks_before = agent_leg.leg.parks
+            try:
+                ready = nailed_up or await self._ring_phone(claim, agent_leg)
+                yield agent_leg if ready and not agent_leg.leg.ended else None
+            finally:
+                with trio.CancelScope(shield=True):
+                    if nailed_up:
+                        await self._settle_nailed_up(claim, agent_leg, parks_before)
+                    elif not agent_leg.leg.ended:
+                        self._tell(Kill(leg_uuid))
+
+    async def _ring_phone(self, claim: Claim, agent_leg: LegWatch) -> bool:
+        settings = self._world.switch_settings[self._switch.name]
+        command = agent_call(
+            agent_leg.leg.uuid,
+            claim.extension,
+            settings.domain,
+            self._campaign,
+            self._world.calls,
+            self._world.node,
+            nailed_up=False,
+        )
+        try:
+            await self._switch.submit_accepted(command, agent_leg.leg.uuid)
+        except (UnavailableError, OutcomeUnknownError, CommandRefusedError) as error:
+            self._log.warning("agent_phone_not_rung", agent=claim.extension, error=str(error))
+            return False
+        with trio.move_on_after(self._campaign.agent_ring_seconds + RING_MARGIN_SECONDS):
+            await agent_leg.wait_until(lambda leg: (leg.parked and leg.answered) or leg.ended)
+        if agent_leg.leg.parked:
+            return True
+        self._world.metrics.counts["agent_phones_unanswered"] += 1
+        self._log.warning("agent_phone_unanswered", agent=claim.extension, cause=agent_leg.leg.cause)
+        with contextlib.suppress(UnavailableError):  # or the next person would wait for the same silent phone
+            await self._world.roster.change(claim.extension, wants=Wants.PAUSE)
+        return False
+
+    async def _bridge(self, customer: LegWatch, agent_leg: LegWatch, claim: Claim) -> bool:
+        """Asks for the bridge once the customer's channel executes, and believes only CHANNEL_BRIDGE."""
+        agent_uuid = agent_leg.leg.uuid
+        agent_ready_at = trio.current_time()
+        with trio.move_on_after(self._campaign.connect_seconds + RING_MARGIN_SECONDS):
+            await customer.wait_until(lambda leg: leg.bridgeable or leg.ended)
+        if not customer.leg.bridgeable:
+            return False
+        try:
+            ticket = self._switch.submit(Bridge(self.uuid, agent_uuid))
+        except UnavailableError as error:
+            self._log.warning("bridge_not_sent", error=str(error))
+            return False
+        claim.bridge_asked = True
+        # From the reader's sight of the +OK, or from the agent's being held if that came later.
+        seen_at = max(customer.bridgeable_seen_at or 0.0, agent_ready_at)
+        self._world.metrics.ok_to_bridge_sent.record_seconds(trio.current_time() - seen_at)
+        with trio.move_on_after(self._world.calls.bridge_seconds):
+            await _first_of(
+                lambda: customer.wait_until(lambda leg: leg.bridged_with == agent_uuid or leg.ended),
+                lambda: agent_leg.wait_until(lambda leg: leg.ended),
+                lambda: self._switch.refused(ticket),
+            )
+        if customer.leg.bridged_with == agent_uuid:
+            return True
+        self._world.metrics.counts["bridges_failed"] += 1
+        self._log.warning(
+            "bridge_failed", agent=claim.extension, answer=ticket.result, customer_cause=customer.leg.cause
+        )
+        return False
+
+    async def _talk(self, customer: LegWatch, agent_leg: LegWatch, claim: Claim) -> None:
+        """The conversation, until either side hangs up."""
+        leg = customer.leg
+        self._world.metrics.counts["bridged"] += 1
+        self._world.metrics.answer_to_bridged.record_seconds((leg.bridged_us - leg.answered_us) / 1_000_000)
+        claim.wrap_up_seconds = self._campaign.wrap_up_seconds
+        recording = self._recording_path() if self._campaign.record else ""
+        self._ending = attrs.evolve(
+            self._ending, agent=claim.extension, agent_leg=agent_leg.leg.uuid, recording=recording
+        )
+        self._move(Phase.TALKING)
+        with contextlib.suppress(UnavailableError):  # the lease is renewed by token all the same
+            await self._world.roster.bridged(claim)
+        await self._ask(Unschedule(self.uuid))
+        if claim.phones is Phones.ON_DEMAND:
+            await self._ask(Unschedule(agent_leg.leg.uuid))
+        if recording:
+            await self._ask(Record(self.uuid, recording))
+        with trio.move_on_after(self._world.calls.longest_conversation_seconds):
+            await _first_of(
+                lambda: customer.wait_until(lambda leg: not leg.bridged),
+                lambda: agent_leg.wait_until(lambda leg: leg.ended),
+            )
+        if agent_leg.leg.ended and not customer.leg.ended:
+            self._ending = attrs.evolve(self._ending, agent_ended_it=True)
+
+    async def _say_sorry(self, customer: LegWatch) -> None:
+        """No agent in time: the campaign's message, then the end. Never silence."""
+        self._ending = attrs.evolve(self._ending, abandoned=True)
+        self._move(Phase.CLOSING)
+        self._world.metrics.counts["abandoned"] += 1
+        self._log.warning("abandoned", waited_seconds=self._campaign.connect_seconds)
+        if await self._ask(abandoned_message(self.uuid, self._campaign)):
+            await self._ask(Unschedule(self.uuid))  # the message ends by itself; it must not be cut short
+            with trio.move_on_after(self._world.calls.longest_message_seconds):
+                await customer.wait_until(lambda leg: leg.ended)
+
+    async def _settle_nailed_up(self, claim: Claim, agent_leg: LegWatch, parks_before: int) -> None:
+        """Sees the agent's leg parked again. A bridge that never came leaves it outside park without a word."""
+        if not claim.bridge_asked:
+            claim.leg_lost = agent_leg.leg.ended
+            return
+        if self._ending.agent:  # they talked: the leg comes back by itself
+            with trio.move_on_after(COMPLETE_SECONDS):
+                await agent_leg.wait_until(lambda leg: leg.parks > parks_before or leg.ended)
+        if agent_leg.leg.parks == parks_before and not agent_leg.leg.ended:
+            await self._ask(Park(agent_leg.leg.uuid))
+            with trio.move_on_after(PARK_SECONDS):
+                await agent_leg.wait_until(lambda leg: leg.parks > parks_before or leg.ended)
+        # No CHANNEL_PARK is no proof: a leg that never left park answers `uuid_park` with silence.
+        if agent_leg.leg.ended or (agent_leg.leg.parks == parks_before and not await self._exists(agent_leg)):
+            claim.leg_lost = True
+            self._world.metrics.counts["agent_legs_lost"] += 1
+            self._log.warning("agent_leg_lost", agent=claim.extension, cause=agent_leg.leg.cause)
+            if not agent_leg.leg.ended:
+                self._tell(Kill(agent_leg.leg.uuid))
+            return
+        # Each bridge appends to it, and every later event of this leg would carry it all.
+        self._tell(SetVariable(agent_leg.leg.uuid, "transfer_history"))
+
+    async def _exists(self, agent_leg: LegWatch) -> bool:
+        try:
+            return (await self._switch.run_command(Exists(agent_leg.leg.uuid))).strip() == "true"
+        except (UnavailableError, OutcomeUnknownError, CommandRefusedError):
+            return False
+
+    async def _see_it_end(self, customer: LegWatch) -> None:
+        """The customer's channel is gone when this returns, or its outcome is unknown."""
+        self._move(Phase.CLOSING)
+        if self._ending.failure:
+            return
+        if not customer.leg.ended:
+            if self._ending.agent:
+                # The agent's leg is gone or has left; the switch hangs the customer up with it, mostly.
+                with trio.move_on_after(COMPLETE_SECONDS):
+                    await customer.wait_until(lambda leg: leg.ended)
+            if not customer.leg.ended:
+                await self._ask(Kill(self.uuid))
+                with trio.move_on_after(HANGUP_SECONDS if self._switch.ready else UNKNOWN_SECONDS):
+                    await customer.wait_until(lambda leg: leg.ended)
+        if not customer.leg.ended or customer.leg.vanished:
+            self._ending = attrs.evolve(self._ending, unknown=True)
+            self._log.warning("outcome_unknown", switch=self._switch.name)
+        else:
+            with trio.move_on_after(COMPLETE_SECONDS):
+                await customer.wait_until(lambda leg: leg.complete)
+
+    async def _write_down(self, leg: Leg) -> None:
+        """The record, the lead's next step and the result, in one transaction."""
+        now = self._world.clock.now()
+        record = record_of(
+            leg,
+            self._ending,
+            self.lease,
+            self._campaign,
+            self._campaign_id,
+            caller_id=self._gateway.settings.caller_id,
+            node=self._world.node,
+            originated_at=self._originated_at,
+            now=now,
+        )
+        disposition = Disposition(record.disposition)
+        self._world.metrics.counts[f"disposition_{disposition.value}"] += 1
+        await self._world.ledger.close(record, next_step(disposition, self.lease.attempt_no, self._campaign, now))
+        self._log.info(
+            "attempt_closed",
+            number=self.lease.number,
+            disposition=disposition.value,
+            cause=record.hangup_cause,
+            agent=record.agent,
+            wait_ms=record.wait_ms,
+            talk_ms=record.talk_ms,
+        )
+
+    def _recording_path(self) -> str:
+        directory = self._world.switch_settings[self._switch.name].recordings_dir
+        return f"{directory}/{self._campaign.name}/{self._originated_at:%Y-%m-%d}/{self.uuid}.wav"
+
+    def _move(self, phase: Phase) -> None:
+        if phase is not self.phase:
+            self.phase = phase
+            self._on_change()
+
+    def _tell(self, command: Command) -> None:
+        """Sends a command whose outcome shows in events, if at all."""
+        with contextlib.suppress(UnavailableError):
+            self._switch.submit(command)
+
+    async def _ask(self, command: Command) -> bool:
+        """Runs a command; False, and a word in the log, if it was refused or the switch is away."""
+        try:
+            await self._switch.run_command(command)
+        except CommandRefusedError as error:
+            self._log.debug("command_refused", error=str(error))  # mostly a race with a hang-up, which events tell
+            return False
+        except (UnavailableError, OutcomeUnknownError) as error:
+            self._log.warning("command_unanswered", error=str(error))
+            return False
+        return True
+
+
+async def _first_of(*waits: Callable[[], Awaitable[object]]) -> None:
+    """Returns when the first of `waits` does; the others are cancelled."""
+    async with trio.open_nursery() as nursery:
+
+        async def one(wait: Callable[[], Awaitable[object]]) -> None:
+            await wait()
+            nursery.cancel_scope.cancel()
+
+        for wait in waits:
+            nursery.start_soon(one, wait)

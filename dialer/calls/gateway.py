@@ -1,0 +1,117 @@
+"""Trunks: how many calls each carries at once and starts in a second, over all campaigns and daemons.
+
+A slot is the attempt's uuid in a set, under a lease that its daemon renews: no counter that could leak, and a dead
+daemon's slots come free by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+import trio
+
+from dialer.clock import Clock
+from dialer.errors import UnavailableError
+from dialer.settings import GatewaySettings
+from dialer.shared_state import Script, SharedState
+
+log = structlog.get_logger()
+
+
+class Gateway:
+    """One trunk. Methods raise UnavailableError when Redis is away."""
+
+    def __init__(
+        self, settings: GatewaySettings, script: Script, *, prefix: str, clock: Clock, lease_seconds: float
+    ) -> None:
+        self.settings = settings
+        self.held: set[str] = set()
+        self._script = script
+        self._clock = clock
+        self._keys = [f"{prefix}gateway:{settings.name}", f"{prefix}gateway_rate:{settings.name}"]
+        self._lease_ms = int(lease_seconds * 1000)
+
+    def __repr__(self) -> str:
+        return f"<Gateway {self.name} holding {len(self.held)} of {self.settings.concurrency} slots>"
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    async def _do(self, verb: str, *args: str | int | float) -> Any:
+        return await self._script(self._keys, [verb, int(self._clock.now().timestamp() * 1000), *args])
+
+    async def take(self, uuids: Sequence[str]) -> list[str]:
+        """Takes a slot for as many of `uuids` as limit and rate allow, and gives those that got one."""
+        if not uuids:
+            return []
+        limits = self.settings
+        granted = await self._do("take", limits.concurrency, limits.calls_per_second, self._lease_ms, *uuids)
+        taken = list(uuids[: int(granted)])
+        self.held.update(taken)
+        return taken
+
+    async def adopt(self, uuid: str) -> None:
+        """Holds a slot for a call that is there already, whatever the limit."""
+        await self._do("adopt", self._lease_ms, uuid)
+        self.held.add(uuid)
+
+    async def release(self, *uuids: str) -> None:
+        """Gives slots back. With Redis away their leases do it in time."""
+        self.held.difference_update(uuids)
+        if uuids:
+            try:
+                await self._do("release", *uuids)
+            except UnavailableError as error:
+                log.error("slot_release_failed", gateway=self.name, attempts=len(uuids), error=str(error))
+
+    async def used(self) -> int:
+        """How many slots are taken, by every daemon."""
+        return int(await self._do("used"))
+
+    async def renew(self) -> None:
+        """Puts off the end of the leases of all slots held here."""
+        if self.held:
+            await self._do("adopt", self._lease_ms, *self.held)
+
+
+class Gateways:
+    """All configured trunks, by name."""
+
+    def __init__(
+        self,
+        settings: Sequence[GatewaySettings],
+        state: SharedState,
+        *,
+        prefix: str,
+        clock: Clock,
+        lease_seconds: float,
+    ) -> None:
+        script = state.script(Path(__file__).with_name("gateway.lua"))
+        self._lease_seconds = lease_seconds
+        self._by_name = {
+            one.name: Gateway(one, script, prefix=prefix, clock=clock, lease_seconds=lease_seconds)
+            for one in settings
+        }
+
+    def __getitem__(self, name: str) -> Gateway:
+        return self._by_name[name]
+
+    def get(self, name: str) -> Gateway | None:
+        return self._by_name.get(name)
+
+    def all(self) -> list[Gateway]:
+        return list(self._by_name.values())
+
+    async def keep_house(self) -> None:
+        """Renews the leases of all held slots until cancelled."""
+        while True:
+            await trio.sleep(self._lease_seconds / 3)
+            for gateway in self._by_name.values():
+                try:
+                    await gateway.renew()
+                except UnavailableError as error:
+                    log.warning("slots_not_renewed", gateway=gateway.name, error=str(error))

@@ -1,0 +1,72 @@
+"""How a customer and an agent's phone are called: the originate commands, as values. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from campaigns.campaign import Campaign
+from dialer.esl.commands import App, GatewayEndpoint, Originate, Transfer, UserEndpoint, scheduled_hangup_on_answer
+from dialer.settings import CallSettings, GatewaySettings
+
+# Past every deadline of the daemon's own: only a dead daemon lets a waiting customer reach this.
+DEAD_MAN_MARGIN_SECONDS: Final = 8
+DEAD_MAN_CAUSE: Final = "NO_USER_RESPONSE"
+
+
+def customer_call(
+    uuid: str, number: str, gateway: GatewaySettings, campaign: Campaign, calls: CallSettings, node: str
+) -> Originate:
+    """Calls `number` (E.164) and plays it the waiting sound once answered.
+
+    endless_playback never ends by itself, so a hang-up is scheduled at the answer; it is taken back when the call is
+    bridged. Raises InputRefusedError if anything in it breaks the grammar of commands.
+    """
+    patience_seconds = campaign.connect_seconds + calls.bridge_seconds
+    if campaign.phones == "on_demand":
+        patience_seconds += campaign.agent_ring_seconds
+    return Originate(
+        uuid,
+        GatewayEndpoint(gateway.sofia_name, gateway.number_prefix + number.removeprefix("+")),
+        (App("endless_playback", campaign.waiting_sound),),
+        {
+            "dialer_attempt": uuid,
+            "dialer_node": node,
+            "ignore_early_media": campaign.ignore_early_media,
+            "originate_timeout": str(campaign.ring_seconds),
+            "hangup_after_bridge": "false",
+            "origination_caller_id_number": campaign.caller_id or gateway.caller_id,
+            **scheduled_hangup_on_answer(math.ceil(patience_seconds) + DEAD_MAN_MARGIN_SECONDS, DEAD_MAN_CAUSE),
+        },
+    )
+
+
+def agent_call(
+    uuid: str, extension: str, domain: str, campaign: Campaign, calls: CallSettings, node: str, *, nailed_up: bool
+) -> Originate:
+    """Rings an agent's phone and parks it.
+
+    A nailed-up leg comes back to park after each bridge; one for a single call ends with it. Never with
+    `park_timeout`, which hangs a nailed-up leg up after its first bridge. The hang-up scheduled at the answer ends a
+    leg whose daemon died; a living daemon keeps putting it off.
+    """
+    variables = {
+        "dialer_agent": extension,
+        "dialer_node": node,
+        "ignore_early_media": "true",
+        "originate_timeout": str(campaign.agent_ring_seconds),
+        "hangup_after_bridge": "false" if nailed_up else "true",
+        **scheduled_hangup_on_answer(calls.parked_leg_seconds, DEAD_MAN_CAUSE),
+    }
+    if nailed_up:
+        variables["park_after_bridge"] = "true"
+    if campaign.caller_id:
+        variables["origination_caller_id_number"] = campaign.caller_id
+    if campaign.auto_answer:
+        variables["sip_auto_answer"] = "true"
+    return Originate(uuid, UserEndpoint(extension, domain), (App("park"),), variables)
+
+
+def abandoned_message(uuid: str, campaign: Campaign) -> Transfer:
+    """Plays the message for whom there is no agent, and hangs up by itself."""
+    return Transfer(uuid, (App("playback", campaign.abandoned_message), App("hangup", "NORMAL_CLEARING")))

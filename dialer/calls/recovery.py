@@ -1,0 +1,130 @@
+"""After a new epoch: what is really on the switch against what is believed.
+
+Legs that are followed and not there any more have ended unseen. Attempts that a former life of this daemon left open
+are resolved: a conversation is followed to its end, a call nobody talks on is hung up, one the switch does not know
+is closed as `unknown`.
+"""
+
+from __future__ import annotations
+
+import structlog
+import trio
+
+from campaigns.campaign import Campaign
+from campaigns.hopper import Lease
+from campaigns.recycle import next_step
+from campaigns.tables import AttemptRow
+from dialer.agents.roster import Claim
+from dialer.calls.leg import Leg
+from dialer.calls.snapshot import Snapshot
+from dialer.calls.world import World
+from dialer.clock import microseconds
+from dialer.errors import OutcomeUnknownError, UnavailableError
+from dialer.esl.commands import Exists, Kill, Unschedule
+from dialer.esl.link import CommandRefusedError
+from dialer.esl.switch import Switch
+from dialer.records.cdr import Ending, disposition_of, record_of
+
+log = structlog.get_logger()
+
+HANGUP_SECONDS = 10.0
+
+
+async def reconcile_legs(world: World, switch: Switch, snapshot: Snapshot) -> None:
+    """Brings every followed leg of `switch` in line with what the switch has.
+
+    `show channels` lags behind and can disagree with the switch itself, so a leg it does not list is asked for by
+    name before it is given up. Raises UnavailableError or OutcomeUnknownError if the switch cannot be asked.
+    """
+    vanished = 0
+    for watch in world.live_calls.on_switch(switch.name):
+        leg = watch.leg
+        if leg.ended:
+            continue
+        row = snapshot.channels.get(leg.uuid)
+        now_us = microseconds(world.clock.now())
+        if row is not None:
+            other = snapshot.bridged_with.get(leg.uuid, "")
+            if (row.callstate == "ACTIVE" and not leg.answered) or other != leg.bridged_with:
+                watch.become(leg.found(now_us, bridged_with=other))
+        elif await _exists(switch, leg.uuid) is False:
+            watch.become(watch.leg.gone(now_us))
+            vanished += 1
+    if vanished:
+        log.warning("legs_vanished", switch=switch.name, legs=vanished)
+
+
+async def _exists(switch: Switch, uuid: str) -> bool:
+    return (await switch.run_command(Exists(uuid))).strip() == "true"
+
+
+async def resolve_attempt(
+    row: AttemptRow, campaign: Campaign, world: World, snapshot: Snapshot, claim: Claim | None
+) -> None:
+    """Brings one attempt that a former life left open to its one result, and gives its agent back."""
+    switch = world.switches[row.switch]
+    gateway = world.gateways.get(row.gateway)
+    ending = Ending()
+    with world.live_calls.follow(row.uuid, row.switch) as watch:
+        now_us = microseconds(world.clock.now())
+        other_leg = snapshot.bridged_with.get(row.uuid, "")
+        if row.uuid not in snapshot.channels:
+            watch.become(Leg(row.uuid).gone(now_us))
+            ending = Ending(unknown=True)
+        elif other_leg:
+            watch.become(watch.leg.found(now_us, bridged_with=other_leg))
+            ending = Ending(agent=claim.extension if claim is not None else "", agent_leg=other_leg)
+            if gateway is not None:
+                await gateway.adopt(row.uuid)
+            log.info("conversation_adopted", attempt=row.uuid)
+            await _ask(switch, Unschedule(row.uuid))
+            with trio.move_on_after(world.calls.longest_conversation_seconds):
+                await watch.wait_until(lambda leg: not leg.bridged)
+        if not watch.leg.ended:
+            if not other_leg:
+                log.info("leftover_call_hung_up", attempt=row.uuid)
+            await _ask(switch, Kill(row.uuid))
+            with trio.move_on_after(HANGUP_SECONDS):
+                await watch.wait_until(lambda leg: leg.ended)
+        await _write_down(row, watch.leg, ending, campaign, world)
+    if gateway is not None:
+        await gateway.release(row.uuid)
+    if claim is not None:
+        claim.wrap_up_seconds = campaign.wrap_up_seconds if other_leg else 0.0
+        await world.roster.release(claim)
+
+
+async def _write_down(row: AttemptRow, leg: Leg, ending: Ending, campaign: Campaign, world: World) -> None:
+    now = world.clock.now()
+    lease = Lease(
+        uuid=row.uuid,
+        lead_id=row.lead_id,
+        number=row.number,
+        gateway=row.gateway,
+        switch=row.switch,
+        attempt_no=row.attempt_no,
+        fields={},
+    )
+    gateway = world.gateways.get(row.gateway)
+    record = record_of(
+        leg,
+        ending,
+        lease,
+        campaign,
+        row.campaign_id,
+        caller_id=gateway.settings.caller_id if gateway is not None else "",
+        node=world.node,
+        originated_at=row.opened_at,
+        now=now,
+    )
+    disposition = disposition_of(leg, ending)
+    world.metrics.counts["attempts_recovered"] += 1
+    await world.ledger.close(record, next_step(disposition, row.attempt_no, campaign, now))
+    log.info("attempt_recovered", attempt=row.uuid, disposition=disposition.value)
+
+
+async def _ask(switch: Switch, command: Kill | Unschedule) -> None:
+    try:
+        await switch.run_command(command)
+    except (CommandRefusedError, UnavailableError, OutcomeUnknownError) as error:
+        log.debug("recovery_command_failed", error=str(error))

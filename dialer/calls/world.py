@@ -1,0 +1,47 @@
+"""What an attempt needs of the rest of the house, in one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import attrs
+
+from campaigns.hopper import Lease
+from campaigns.recycle import NextStep
+from campaigns.tables import CdrRow
+from dialer.agents.roster import Roster
+from dialer.calls.gateway import Gateways
+from dialer.calls.live_calls import LiveCalls
+from dialer.clock import Clock
+from dialer.esl.switch import Switch
+from dialer.metrics import Metrics
+from dialer.settings import CallSettings, SwitchSettings
+
+
+class Ledger(Protocol):
+    """Where attempts are written down; see records/ledger.py."""
+
+    async def close(self, record: CdrRow, step: NextStep) -> None:
+        """Result, record and the lead's next step, in one transaction. Keeps trying until it is written."""
+        ...
+
+    async def return_unsent(self, lease: Lease) -> None:
+        """The call was never placed: the lead is as if never leased."""
+        ...
+
+
+@attrs.frozen(eq=False)
+class World:
+    """The parts every call uses. Built once, by the composition root."""
+
+    node: str
+    clock: Clock
+    calls: CallSettings
+    switches: Mapping[str, Switch]
+    switch_settings: Mapping[str, SwitchSettings]
+    gateways: Gateways
+    roster: Roster
+    live_calls: LiveCalls
+    ledger: Ledger
+    metrics: Metrics

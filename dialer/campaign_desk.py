@@ -1,0 +1,173 @@
+"""Starts and stops a runner for each campaign, as the database says the operator wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
+
+import attrs
+import structlog
+import trio
+
+from campaigns import store
+from campaigns.campaign import Campaign, CampaignStatus
+from campaigns.database import Database
+from campaigns.store import CampaignSummary
+from campaigns.tables import CampaignRow
+from dialer.calls.world import World
+from dialer.campaign_runner import CampaignLease, CampaignRunner
+from dialer.errors import OutcomeUnknownError, UnavailableError
+from dialer.pacing.pacer import Progressive
+from dialer.records.ledger import DatabaseLedger
+
+log = structlog.get_logger()
+
+# The door tells of changes at once; this is for those made while it was not heard.
+LOOK_AGAIN_SECONDS: Final = 2.0
+
+
+@attrs.frozen(eq=False)
+class _Running:
+    runner: CampaignRunner
+    scope: trio.CancelScope
+
+
+class CampaignDesk:
+    """The running campaigns of this daemon."""
+
+    def __init__(
+        self,
+        database: Database,
+        world: World,
+        ledger: DatabaseLedger,
+        lease: CampaignLease,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._database = database
+        self._world = world
+        self._ledger = ledger
+        self._lease = lease
+        self._on_change = on_change
+        self._rows: dict[str, CampaignRow] = {}
+        self._definitions: dict[str, Campaign] = {}
+        self._running: dict[str, _Running] = {}
+        self._finishing: list[CampaignRunner] = []
+        self._wake = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<CampaignDesk running {sorted(self._running)}>"
+
+    def wake(self) -> None:
+        """Something in the database may have changed."""
+        self._wake.set()
+
+    def wake_runners(self) -> None:
+        """An agent may have become idle."""
+        for running in self._running.values():
+            running.runner.wake()
+
+    def named(self, name: str) -> Campaign | None:
+        """The definition of a campaign as last read; None if there was none of that name."""
+        return self._definitions.get(name)
+
+    def by_id(self, campaign_id: int) -> Campaign | None:
+        return next((self._definitions[row.name] for row in self._rows.values() if row.id == campaign_id), None)
+
+    async def definition(self, name: str) -> Campaign:
+        """The definition of the campaign `name`, read anew. Raises InputRefusedError if there is none."""
+        await self.refresh()
+        if name not in self._definitions:
+            await self._database.read(lambda session: store.get_campaign(session, name))  # says which there are
+        return self._definitions[name]
+
+    def runners(self) -> list[CampaignRunner]:
+        """Every runner with calls in flight, stopped ones too."""
+        self._finishing = [runner for runner in self._finishing if runner.attempts]
+        return [running.runner for running in self._running.values()] + self._finishing
+
+    def calls_in_flight(self) -> int:
+        return sum(len(runner.attempts) for runner in self.runners())
+
+    async def refresh(self) -> None:
+        """Reads every campaign anew. Raises UnavailableError."""
+        rows = await self._database.read(store.campaign_rows)
+        self._rows = {row.name: row for row in rows}
+        self._definitions = {row.name: store.definition_of(row) for row in rows}
+
+    async def run(self, calls_nursery: trio.Nursery) -> None:
+        """Keeps a runner for each campaign that is to run, until cancelled; then no runner is left.
+
+        Calls live in `calls_nursery` and outlive their runner.
+        """
+        async with trio.open_nursery() as runners:
+            try:
+                while True:
+                    wake = self._wake = trio.Event()
+                    try:
+                        await self.refresh()
+                    except (UnavailableError, OutcomeUnknownError) as error:
+                        log.warning("campaigns_not_read", error=str(error))
+                    self._start_and_stop(runners, calls_nursery)
+                    with trio.move_on_after(LOOK_AGAIN_SECONDS):
+                        await wake.wait()
+            finally:
+                for name in list(self._running):
+                    self._stop(name)
+
+    def _start_and_stop(self, runners: trio.Nursery, calls_nursery: trio.Nursery) -> None:
+        for name, running in list(self._running.items()):
+            row = self._rows.get(name)
+            if row is None or row.status is not CampaignStatus.RUNNING:
+                self._stop(name)
+                if row is None or row.status is CampaignStatus.STOPPED:
+                    running.runner.take_back_ringing()
+            elif self._definitions[name] != running.runner.campaign:
+                log.info("campaign_redefined", campaign=name)
+                self._stop(name)
+        for name, row in self._rows.items():
+            if row.status is CampaignStatus.RUNNING and name not in self._running:
+                assert row.id is not None
+                runner = CampaignRunner(
+                    row.id,
+                    self._definitions[name],
+                    self._world,
+                    self._ledger,
+                    self._lease,
+                    Progressive(),
+                    calls_nursery,
+                    self._on_change,
+                )
+                scope = trio.CancelScope()
+                self._running[name] = _Running(runner, scope)
+                log.info("campaign_started", campaign=name)
+                runners.start_soon(self._run, runner, scope)
+
+    async def _run(self, runner: CampaignRunner, scope: trio.CancelScope) -> None:
+        with scope:
+            await runner.run()
+
+    def _stop(self, name: str) -> None:
+        running = self._running.pop(name)
+        running.scope.cancel()
+        self._finishing.append(running.runner)
+        log.info("campaign_stopped", campaign=name, calls_in_flight=len(running.runner.attempts))
+
+    async def report(self, summary: CampaignSummary) -> dict[str, Any]:
+        """A campaign as status shows it; outcomes are those of the last 24 hours."""
+        row = summary.row
+        assert row.id is not None
+        campaign_id = row.id
+        since = self._world.clock.now() - timedelta(hours=24)
+        outcomes = await self._database.read(lambda session: store.disposition_counts(session, campaign_id, since))
+        running = self._running.get(row.name)
+        return {
+            "name": row.name,
+            "status": row.status.value,
+            "mode": self._definitions[row.name].mode if row.name in self._definitions else "",
+            "why": running.runner.view.reason if running else f"it is {row.status.value}",
+            "idle_agents": running.runner.view.idle_agents if running else 0,
+            "calls": running.runner.count_phases() if running else {},
+            "leads": {status.value: count for status, count in summary.leads.items()},
+            "outcomes_24h": {disposition.value: count for disposition, count in outcomes.items()},
+        }

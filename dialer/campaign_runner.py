@@ -1,0 +1,222 @@
+"""One task for each running campaign: look, decide, take slots, lease, dial."""
+
+from __future__ import annotations
+
+import uuid as uuids
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import attrs
+import structlog
+import trio
+
+from campaigns.campaign import Campaign
+from campaigns.hopper import Lease, Slot
+from dialer.calls.attempt import Attempt, Phase
+from dialer.calls.gateway import Gateway
+from dialer.calls.world import World
+from dialer.errors import UnavailableError
+from dialer.pacing.pacer import Decision, Pacer, View
+from dialer.records.ledger import DatabaseLedger
+from dialer.shared_state import SharedState
+
+log = structlog.get_logger()
+
+TICK_SECONDS: Final = 0.1
+# After an empty hopper the database is not asked again at every tick.
+EMPTY_HOPPER_SECONDS: Final = 1.0
+CAMPAIGN_LEASE_MS: Final = 10_000
+MAX_CALLS_A_DECISION: Final = 200
+
+
+class CampaignLease:
+    """Which daemon runs a campaign: whoever holds its lease in Redis. Others wait for it to run out."""
+
+    def __init__(self, state: SharedState, *, prefix: str, node: str) -> None:
+        self._script = state.script(Path(__file__).with_name("campaign_lease.lua"))
+        self._prefix = prefix
+        self._node = node
+
+    async def hold(self, campaign: str) -> bool:
+        """Takes or renews the lease; False while another daemon holds it. Raises UnavailableError."""
+        key = f"{self._prefix}campaign_lease:{campaign}"
+        return bool(await self._script([key], ["hold", self._node, CAMPAIGN_LEASE_MS]))
+
+    async def give_up(self, campaign: str) -> None:
+        """Lets another daemon run the campaign at once. Raises UnavailableError."""
+        await self._script([f"{self._prefix}campaign_lease:{campaign}"], ["give_up", self._node, 0])
+
+
+@attrs.define
+class CampaignView:
+    """What status shows of a running campaign."""
+
+    reason: str = "just started"
+    idle_agents: int = 0
+
+
+class CampaignRunner:
+    """Runs one campaign. `attempts` are its calls in flight."""
+
+    def __init__(
+        self,
+        campaign_id: int,
+        campaign: Campaign,
+        world: World,
+        ledger: DatabaseLedger,
+        lease: CampaignLease,
+        pacer: Pacer,
+        calls_nursery: trio.Nursery,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.campaign_id = campaign_id
+        self.campaign = campaign
+        self.view = CampaignView()
+        self.attempts: dict[str, Attempt] = {}
+        self._world = world
+        self._ledger = ledger
+        self._lease = lease
+        self._pacer = pacer
+        self._calls_nursery = calls_nursery
+        self._on_change = on_change
+        self._wake = trio.Event()
+        self._hopper_empty_until = 0.0
+
+    def __repr__(self) -> str:
+        return f"<CampaignRunner {self.campaign.name} {len(self.attempts)} calls, {self.view.reason}>"
+
+    def wake(self) -> None:
+        """Something changed that a decision may depend on."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Dials until cancelled. Calls in flight outlive it: they run in the nursery for calls."""
+        renew_at = 0.0
+        holding = False
+        try:
+            while True:
+                wake = self._wake = trio.Event()
+                try:
+                    if trio.current_time() >= renew_at:
+                        holding = await self._lease.hold(self.campaign.name)
+                        renew_at = trio.current_time() + CAMPAIGN_LEASE_MS / 3000
+                    if holding:
+                        await self._decide_and_dial()
+                    else:
+                        self.view.reason = "another daemon runs this campaign"
+                except UnavailableError as error:
+                    self.view.reason = str(error)
+                    await trio.sleep(1.0)
+                with trio.move_on_after(TICK_SECONDS):
+                    await wake.wait()
+        finally:
+            if holding:
+                with trio.move_on_after(1.0, shield=True):
+                    try:
+                        await self._lease.give_up(self.campaign.name)
+                    except UnavailableError as error:
+                        log.debug("campaign_lease_not_given_up", error=str(error))
+
+    def take_back_ringing(self) -> None:
+        """Hangs up every call that nobody has answered."""
+        for attempt in list(self.attempts.values()):
+            attempt.take_back()
+
+    def count_phases(self) -> dict[str, int]:
+        """How many calls are in each phase."""
+        counts = {phase.name.lower(): 0 for phase in Phase}
+        for attempt in self.attempts.values():
+            counts[attempt.phase.name.lower()] += 1
+        return counts
+
+    async def _decide_and_dial(self) -> None:
+        """One decision for each switch the campaign's trunks are on: an agent can be bridged on their own only."""
+        if self._ledger.trouble:
+            self.view.reason = f"results cannot be written: {self._ledger.trouble}"
+            return
+        trunks: dict[str, list[Gateway]] = {}
+        missing = [name for name in self.campaign.gateways if self._world.gateways.get(name) is None]
+        for name in self.campaign.gateways:
+            gateway = self._world.gateways.get(name)
+            if gateway is not None:
+                trunks.setdefault(gateway.settings.switch, []).append(gateway)
+        if not trunks:
+            self.view.reason = f"no gateway called {', '.join(missing)} is configured"
+            return
+        reasons = []
+        self.view.idle_agents = 0
+        for switch_name, gateways in trunks.items():
+            if not self._world.switches[switch_name].ready:
+                reasons.append(f"the switch {switch_name!r} is away")
+                continue
+            reasons.append(await self._dial_on(switch_name, gateways))
+        self.view.reason = "; ".join(dict.fromkeys(reasons))
+
+    async def _dial_on(self, switch: str, gateways: list[Gateway]) -> str:
+        idle = await self._world.roster.idle_count(self.campaign.name, switch)
+        self.view.idle_agents += idle
+        decision = self._decide(switch, idle)
+        for uuid in decision.cancel:
+            self.attempts[uuid].take_back()
+        if not decision.calls:
+            return decision.reason
+        if trio.current_time() < self._hopper_empty_until:
+            return "no lead may be called now"
+        placed = await self._place(min(decision.calls, MAX_CALLS_A_DECISION), switch, gateways)
+        if placed is None:
+            return "every gateway is at its limit of calls, or of calls per second"
+        return decision.reason if placed else "no lead may be called now"
+
+    def _decide(self, switch: str, idle: int) -> Decision:
+        mine = [attempt for attempt in self.attempts.values() if attempt.lease.switch == switch]
+        limit = self.campaign.max_calls_in_flight
+        return self._pacer.decide(
+            View(
+                now_seconds=trio.current_time(),
+                idle_agents=idle,
+                ringing=sum(attempt.phase is Phase.DIALING for attempt in mine),
+                waiting=sum(attempt.phase is Phase.WAITING for attempt in mine),
+                in_flight=len(mine),
+                channels_left=None if limit is None else max(0, limit - len(self.attempts)),
+            )
+        )
+
+    async def _place(self, calls: int, switch: str, gateways: list[Gateway]) -> int | None:
+        """Places up to `calls` calls and says how many; None if no trunk had room."""
+        wanted = [str(uuids.uuid4()) for _ in range(calls)]
+        slots: list[Slot] = []
+        leases: list[Lease] = []
+        try:
+            for gateway in gateways:
+                taken = await gateway.take(wanted[len(slots) :])
+                slots += [Slot(uuid, gateway.name, switch) for uuid in taken]
+                if len(slots) == len(wanted):
+                    break
+            if not slots:
+                return None
+            leases = await self._ledger.lease(self.campaign_id, self.campaign, slots)
+        finally:
+            leased = {lease.uuid for lease in leases}
+            for gateway in gateways:
+                unused = [slot.uuid for slot in slots if slot.gateway == gateway.name and slot.uuid not in leased]
+                with trio.CancelScope(shield=True):
+                    await gateway.release(*unused)
+        if not leases:
+            self._hopper_empty_until = trio.current_time() + EMPTY_HOPPER_SECONDS
+        for lease in leases:
+            attempt = Attempt(lease, self.campaign, self.campaign_id, self._world, self._changed)
+            self.attempts[lease.uuid] = attempt
+            self._calls_nursery.start_soon(self._run_attempt, attempt)
+        return len(leases)
+
+    async def _run_attempt(self, attempt: Attempt) -> None:
+        try:
+            await attempt.run()
+        finally:
+            del self.attempts[attempt.uuid]
+            self._changed()
+
+    def _changed(self) -> None:
+        self.wake()
+        self._on_change()

@@ -1,0 +1,223 @@
+"""The composition root: everything is built here, top to bottom, and started in nurseries one can see at a glance.
+
+run_daemon
+├─ database, Redis                       context managers: last closed
+└─ services                              links and everything that keeps house
+   ├─ switch × n, presence, roster, gateways, loop lag, door, signals
+   └─ phones                             nailed-up legs: need links to hang up
+      └─ calls                           attempts, outlive their campaign's runner
+         └─ dialing                      campaign runners: first to stop
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+import trio
+
+from campaigns.database import Database, open_database
+from dialer.agents.nailed_up import NailedUpPhones
+from dialer.agents.presence import Presence
+from dialer.agents.roster import Roster
+from dialer.calls.gateway import Gateways
+from dialer.calls.live_calls import LiveCalls
+from dialer.calls.recovery import reconcile_legs, resolve_attempt
+from dialer.calls.snapshot import Snapshot, take_snapshot
+from dialer.calls.world import World
+from dialer.campaign_desk import CampaignDesk
+from dialer.campaign_runner import CampaignLease
+from dialer.clock import Clock, SystemClock, microseconds
+from dialer.desk import Desk
+from dialer.door import serve_door
+from dialer.esl.link import LinkLimits
+from dialer.esl.messages import Event
+from dialer.esl.switch import Connect, Switch, SwitchAddress, connect_tcp
+from dialer.metrics import Metrics
+from dialer.records.ledger import DatabaseLedger
+from dialer.settings import Settings
+from dialer.shared_state import SharedState, default_private_dir, open_shared_state, private_redis
+
+log = structlog.get_logger()
+
+# After the time for conversations is over, what is cut short is still written down.
+LAST_WORDS_SECONDS: Final = 5.0
+
+
+@asynccontextmanager
+async def _shared_state(settings: Settings) -> AsyncIterator[SharedState]:
+    redis = settings.redis
+    if redis.url is not None:
+        async with open_shared_state(redis.url, redis.timeout_seconds) as state:
+            yield state
+        return
+    directory = redis.private_dir or default_private_dir(settings.database.url)
+    async with private_redis(directory) as url, open_shared_state(url, redis.timeout_seconds) as state:
+        yield state
+
+
+async def run_daemon(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    rng: random.Random | None = None,
+    connect: Connect = connect_tcp,
+    stop: trio.Event | None = None,
+    handle_signals: bool = True,
+    task_status: trio.TaskStatus[Daemon] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Runs the dialer until SIGTERM, SIGINT or `stop`; then no call is begun, and conversations get time to end.
+
+    Raises ConfigurationError for what a person must change, an unusable password among it; UnavailableError if the
+    database or a configured Redis is away at the start.
+    """
+    async with (
+        open_database(settings.database.url, node=settings.node, exclusive=settings.redis.url is None) as database,
+        _shared_state(settings) as state,
+    ):
+        daemon = Daemon(settings, database, state, clock or SystemClock(), rng or random.Random(), connect)
+        await daemon.live(trio.Event() if stop is None else stop, handle_signals, task_status)
+
+
+class Daemon:
+    """The parts, built once. `live` runs them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        state: SharedState,
+        clock: Clock,
+        rng: random.Random,
+        connect: Connect,
+    ) -> None:
+        prefix, calls = settings.redis.prefix, settings.calls
+        self.settings = settings
+        self.database = database
+        self.metrics = Metrics()
+        self.switches = {
+            one.name: Switch(
+                SwitchAddress(one.name, one.host, one.port, one.secret()),
+                rng=rng,
+                limits=LinkLimits(heartbeat_seconds=one.heartbeat_seconds),
+                connect=connect,
+            )
+            for one in settings.switch
+        }
+        self.roster = Roster(state, prefix=prefix, clock=clock, lease_seconds=calls.agent_lease_seconds)
+        self.gateways = Gateways(
+            settings.gateway, state, prefix=prefix, clock=clock, lease_seconds=calls.slot_lease_seconds
+        )
+        self.ledger = DatabaseLedger(database, clock, settings.node)
+        self.presence = Presence(state, self.roster, settings.redis)
+        self.world = World(
+            node=settings.node,
+            clock=clock,
+            calls=calls,
+            switches=self.switches,
+            switch_settings={one.name: one for one in settings.switch},
+            gateways=self.gateways,
+            roster=self.roster,
+            live_calls=LiveCalls(),
+            ledger=self.ledger,
+            metrics=self.metrics,
+        )
+        self.campaigns = CampaignDesk(
+            database, self.world, self.ledger, CampaignLease(state, prefix=prefix, node=settings.node)
+        )
+        self.phones = NailedUpPhones(self.world, self.campaigns.named)
+        self.desk = Desk(self.world, database, self.campaigns, self.phones, lambda: self.ledger.trouble)
+        self._recovered: set[str] = set()
+        self._clock = clock
+
+    async def live(self, stop: trio.Event, handle_signals: bool, task_status: trio.TaskStatus[Daemon]) -> None:
+        """Runs until `stop`, in the order of the nursery tree above."""
+        door = self.settings.door
+        async with trio.open_nursery() as services:
+            if handle_signals:
+                services.start_soon(_stop_on_signals, stop)
+            services.start_soon(self.metrics.watch_loop_lag)
+            services.start_soon(self.roster.keep_house)
+            services.start_soon(self.gateways.keep_house)
+            services.start_soon(self.presence.run)
+            await services.start(serve_door, door.path, int(door.mode, 8), self.desk.verbs())
+            async with trio.open_nursery() as phones, trio.open_nursery() as calls:
+                self.roster.on_agent_freed(self.campaigns.wake_runners)
+                for switch in self.switches.values():
+                    services.start_soon(self._run_switch, switch, calls)
+                phones.start_soon(self.phones.run)
+                async with trio.open_nursery() as dialing:
+                    dialing.start_soon(self.campaigns.run, calls)
+                    log.info("daemon_started", node=self.settings.node, door=str(door.path))
+                    task_status.started(self)
+                    await stop.wait()
+                    log.info("daemon_stopping", calls_in_flight=self.campaigns.calls_in_flight())
+                    dialing.cancel_scope.cancel()
+                await self._drain()
+                calls.cancel_scope.cancel()
+                phones.cancel_scope.cancel()
+            services.cancel_scope.cancel()
+        log.info("daemon_stopped")
+
+    async def _drain(self) -> None:
+        """Takes back what rings, and waits for conversations as long as the settings say."""
+        for runner in self.campaigns.runners():
+            runner.take_back_ringing()
+        with trio.move_on_after(self.settings.calls.drain_seconds + LAST_WORDS_SECONDS):
+            while self.campaigns.calls_in_flight() or self.ledger.unwritten:  # noqa: ASYNC110 - two owners, one end
+                await trio.sleep(0.05)
+
+    async def _run_switch(self, switch: Switch, calls: trio.Nursery) -> None:
+        live_calls, presence, event_lag = self.world.live_calls, self.presence, self.metrics.event_lag
+        now, name = self._clock.now, switch.name
+
+        def on_event(event: Event) -> None:
+            live_calls.route(event)
+            presence.notice(name, event)
+            event_lag.record_seconds((microseconds(now()) - event.timestamp_us) / 1_000_000)
+
+        async def on_epoch(switch: Switch) -> None:
+            await self._open_epoch(switch, calls)
+
+        await switch.run(on_event=on_event, on_epoch=on_epoch, on_lost=lambda _switch: None)
+
+    async def _open_epoch(self, switch: Switch, calls: trio.Nursery) -> None:
+        """Puts every belief about `switch` right before it is dialed on again."""
+        snapshot = await take_snapshot(switch)
+        await reconcile_legs(self.world, switch, snapshot)
+        agents = [agent for agent in await self.roster.agents() if agent.node == self.settings.node and agent.leg]
+        legs = {agent.extension: agent.leg for agent in agents}
+        await self.presence.rebuild(switch, snapshot, frozenset(legs.values()))
+        if switch.name not in self._recovered:
+            self.phones.adopt(legs, snapshot)
+            await self._resolve_leftovers(switch, snapshot, calls)
+            self._recovered.add(switch.name)
+        self.phones.wake()
+
+    async def _resolve_leftovers(self, switch: Switch, snapshot: Snapshot, calls: trio.Nursery) -> None:
+        """What a former life of this daemon left open is brought to its end, once."""
+        await self.campaigns.refresh()
+        claims = {agent.token: agent for agent in await self.roster.agents() if agent.token}
+        for row in await self.ledger.open_attempts():
+            if row.switch != switch.name or row.uuid in self.world.live_calls:
+                continue
+            campaign = self.campaigns.by_id(row.campaign_id)
+            if campaign is None:
+                log.error("attempt_of_unknown_campaign", attempt=row.uuid)
+                continue
+            claim = self.roster.hold_again(claims[row.uuid]) if row.uuid in claims else None
+            calls.start_soon(resolve_attempt, row, campaign, self.world, snapshot, claim)
+
+
+async def _stop_on_signals(stop: trio.Event) -> None:
+    """The first SIGTERM or SIGINT stops in good order; the second ends the process as the system does."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("signal_received", signal=signal.Signals(number).name)
+            stop.set()
+            break
+    await trio.sleep_forever()

@@ -1,0 +1,129 @@
+"""What people ask of a running daemon, and what it tells them: the verbs behind the door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from campaigns import store
+from campaigns.database import Database
+from dialer.agents.agent import AgentState, Phones, Wants
+from dialer.agents.nailed_up import NailedUpPhones
+from dialer.agents.roster import describe
+from dialer.calls.world import World
+from dialer.campaign_desk import CampaignDesk
+from dialer.door import Handler
+from dialer.errors import InputRefusedError
+from dialer.esl.commands import Kill, is_name
+
+
+class Desk:
+    """Each public method is a verb; arguments and answers are plain JSON values."""
+
+    def __init__(
+        self,
+        world: World,
+        database: Database,
+        campaigns: CampaignDesk,
+        phones: NailedUpPhones,
+        ledger_trouble: Callable[[], str],
+    ) -> None:
+        self._world = world
+        self._database = database
+        self._campaigns = campaigns
+        self._phones = phones
+        self._ledger_trouble = ledger_trouble
+
+    def verbs(self) -> dict[str, Handler]:
+        return {
+            "status": self.status,
+            "campaigns_changed": self.campaigns_changed,
+            "agent_ready": self.agent_ready,
+            "agent_pause": self.agent_pause,
+            "agent_logout": self.agent_logout,
+            "agent_hangup": self.agent_hangup,
+        }
+
+    async def campaigns_changed(self) -> str:
+        """The database holds a new or another campaign."""
+        self._campaigns.wake()
+        return "noted"
+
+    async def agent_ready(self, extension: str, campaign: str) -> str:
+        """Logs the agent in to `campaign`, or makes a paused one ready again."""
+        is_name(None, None, extension)
+        definition = await self._campaigns.definition(campaign)
+        state = await self._world.roster.change(
+            extension, wants=Wants.READY, campaign=campaign, phones=definition.phones, node=self._world.node
+        )
+        self._phones.wake()
+        agent = await self._world.roster.agent(extension)
+        if not agent.switch:
+            return f"{extension} is ready for {campaign} as soon as its phone registers"
+        if state is AgentState.OFFLINE and agent.phones is Phones.NAILED_UP:
+            return f"{extension} is ready for {campaign} as soon as its phone is answered; it rings now"
+        return f"{extension} is {state.value} for {campaign}"
+
+    async def agent_pause(self, extension: str) -> str:
+        """No further calls for the agent; the one that is on goes on."""
+        await self._known(extension)
+        state = await self._world.roster.change(extension, wants=Wants.PAUSE)
+        return f"{extension} is {state.value}" + ("" if state is AgentState.PAUSED else ", and pauses after that")
+
+    async def agent_logout(self, extension: str) -> str:
+        """The agent goes home; a conversation that is on goes on."""
+        await self._known(extension)
+        state = await self._world.roster.change(extension, wants=Wants.LOGOUT)
+        self._phones.wake()
+        return f"{extension} is {state.value}" + ("" if state is AgentState.OFFLINE else ", and logs out after that")
+
+    async def agent_hangup(self, extension: str) -> str:
+        """Ends the agent's conversation; the nailed-up phone stays connected."""
+        agent = await self._known(extension)
+        if not agent.token:
+            raise InputRefusedError(f"{extension} is on no call of this dialer")
+        await self._world.switches[agent.switch].run_command(Kill(agent.token))
+        return f"the call of {extension} was hung up"
+
+    async def _known(self, extension: str) -> Any:
+        agent = await self._world.roster.agent(extension)
+        if not agent.campaign:
+            raise InputRefusedError(
+                f"the agent {extension!r} has never been ready; log it in with `dialer agent ready {extension} "
+                "--campaign NAME`"
+            )
+        return agent
+
+    async def status(self) -> dict[str, Any]:
+        """Everything an operator wants to see at once."""
+        agents = [agent for agent in await self._world.roster.agents() if agent.campaign]
+        rows = await self._database.read(store.list_campaigns)
+        gateways = [
+            {
+                "name": gateway.name,
+                "switch": gateway.settings.switch,
+                "in_use": await gateway.used(),
+                "concurrency": gateway.settings.concurrency,
+                "calls_per_second": gateway.settings.calls_per_second,
+            }
+            for gateway in self._world.gateways.all()
+        ]
+        return {
+            "node": self._world.node,
+            "switches": [
+                {
+                    "name": switch.name,
+                    "ready": switch.ready,
+                    "epoch": switch.epoch,
+                    "events_received": switch.events_received,
+                    "sequence_jumps": switch.sequence_jumps,
+                    "last_loss": switch.last_loss,
+                }
+                for switch in self._world.switches.values()
+            ],
+            "campaigns": [await self._campaigns.report(row) for row in rows],
+            "agents": [describe(agent) for agent in agents],
+            "gateways": gateways,
+            "database_trouble": self._ledger_trouble(),
+            "metrics": self._world.metrics.summary(),
+        }

@@ -1,0 +1,153 @@
+"""The operator's local door: what the command line asks a running daemon, over a unix socket.
+
+File permissions are the lock. One request a connection: a line of JSON in, a line of JSON out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import stat
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import trio
+
+from dialer.errors import ConfigurationError, DialerError, InputRefusedError, UnavailableError
+
+log = structlog.get_logger()
+
+MAX_REQUEST_BYTES: Final = 64 * 1024
+MAX_CONNECTIONS: Final = 32
+REQUEST_SECONDS: Final = 10.0
+ANSWER_SECONDS: Final = 30.0
+
+Handler = Callable[..., Awaitable[Any]]
+
+
+async def serve_door(
+    path: Path,
+    mode: int,
+    handlers: Mapping[str, Handler],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answers requests at `path` until cancelled, then removes the socket.
+
+    Raises ConfigurationError if the socket cannot be made. A socket that a dead daemon left behind is replaced.
+    """
+    listener_socket = await trio.to_thread.run_sync(_bind, path, mode)
+    limiter = trio.CapacityLimiter(MAX_CONNECTIONS)
+
+    async def answer(stream: trio.SocketStream) -> None:
+        async with limiter, stream:
+            with trio.move_on_after(REQUEST_SECONDS + ANSWER_SECONDS):
+                try:
+                    await stream.send_all(await _answer(await _read_line(stream), handlers))
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    log.debug("door_visitor_left")
+
+    try:
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(listener_socket))
+        task_status.started()
+        await trio.serve_listeners(answer, [listener])
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _bind(path: Path, mode: int) -> socket.socket:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            if not stat.S_ISSOCK(path.stat().st_mode):
+                raise ConfigurationError(f"door.path {path}: there is something else of that name; move it away")
+            if _is_alive(path):
+                raise ConfigurationError(f"door.path {path}: another daemon answers there; it needs another")
+            path.unlink()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o777 & ~mode)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        listener.listen(16)
+        listener.setblocking(False)
+    except OSError as error:
+        raise ConfigurationError(f"door.path {path}: cannot be opened: {error}") from error
+    return listener
+
+
+def _is_alive(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+async def _read_line(stream: trio.SocketStream) -> bytes:
+    data = bytearray()
+    with trio.move_on_after(REQUEST_SECONDS):
+        while b"\n" not in data and len(data) <= MAX_REQUEST_BYTES:
+            more = await stream.receive_some(MAX_REQUEST_BYTES)
+            if not more:
+                break
+            data += more
+    return bytes(data)
+
+
+async def _answer(line: bytes, handlers: Mapping[str, Handler]) -> bytes:
+    try:
+        if len(line) > MAX_REQUEST_BYTES or not line.endswith(b"\n"):
+            raise InputRefusedError(f"a request is one line of JSON of at most {MAX_REQUEST_BYTES} bytes")
+        try:
+            request = json.loads(line)
+        except ValueError as error:
+            raise InputRefusedError(f"a request is one line of JSON: {error}") from error
+        verb = request.pop("verb", None) if isinstance(request, dict) else None
+        handler = handlers.get(verb) if isinstance(verb, str) else None
+        if handler is None:
+            raise InputRefusedError(f"there is no verb {verb!r}; there is {', '.join(sorted(handlers))}")
+        try:
+            answer = {"ok": await handler(**request)}
+        except TypeError as error:
+            raise InputRefusedError(f"{verb}: {error}") from error
+    except DialerError as error:
+        answer = {"error": str(error)}
+    return json.dumps(answer).encode() + b"\n"
+
+
+def ask(path: Path, verb: str, **arguments: Any) -> Any:
+    """Asks the daemon behind `path` and gives its answer; blocking, for the command line.
+
+    Raises UnavailableError if no daemon answers there, InputRefusedError with what the daemon said against it.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+        door.settimeout(ANSWER_SECONDS)
+        data = bytearray()
+        try:
+            door.connect(str(path))
+            door.sendall(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
+            while not data.endswith(b"\n"):
+                more = door.recv(1 << 20)
+                if not more:
+                    break
+                data += more
+        except (OSError, ValueError) as error:
+            raise UnavailableError(
+                f"no daemon answers at {path} ({error}): start it with `dialer run`, "
+                "or name the configuration it runs with in --config"
+            ) from error
+    if not data:
+        raise UnavailableError(f"the daemon at {path} closed the door without an answer")
+    answer = json.loads(data)
+    if "error" in answer:
+        raise InputRefusedError(answer["error"])
+    return answer["ok"]

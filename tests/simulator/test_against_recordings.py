@@ -1,0 +1,177 @@
+"""The simulator against recordings of a real switch: the same commands at the same times, the same messages back.
+
+The order of messages is a partial one. On a real switch each leg has its thread, and what two threads say at the same
+time may come in either order. COMMUTING names the pairs that do, each seen in the recordings; every other pair must come
+in the recorded order, for any seed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+import trio
+import trio.testing
+
+from dialer.simulator import Gateway, Outcome, Phones, Scenario, Script, SimulatedSwitch
+
+from .replay import CUT_SHORT, RECORDINGS, STRANGERS, Message, Sent, commands, inversions, messages, recorded
+from .wiretap import Client, Frame, trio_now
+
+NAMES = sorted(path.stem for path in RECORDINGS.glob("*.esl"))
+SEEDS = range(8)
+
+# The carrier and the phones that were there when the recordings were made. Nobody hangs up by himself but …8.
+CARRIER = Gateway(
+    ring_delay=0.2,
+    answer_delay=2.0,
+    fail_delay=0.19,
+    talk=float("inf"),
+    patience=float("inf"),
+    hang_up_after=0.72,
+    scripts=(
+        Script(suffix="4", outcome=Outcome.BUSY),
+        Script(suffix="5", outcome=Outcome.NO_ANSWER),
+        Script(suffix="6", outcome=Outcome.NOT_FOUND),
+        Script(suffix="7", outcome=Outcome.EARLY_MEDIA_ANSWER),
+        Script(suffix="8", outcome=Outcome.ANSWER_HANG_UP),
+        Script(suffix="9", outcome=Outcome.UNAVAILABLE),
+    ),
+)
+SCENARIO = Scenario(
+    phones=(
+        Phones(extensions="1000, 1002-1007"),
+        Phones(extensions="1001", behaviour="never_answers"),
+    ),
+    gateways={"carrier_a": CARRIER, "carrier_b": Gateway(address="127.0.0.1:5092")},
+)
+# The stranger's call was to …8 too, but nobody hung it up.
+STRANGERS_NUMBER = "15551230008"
+STAYS = Script(number=STRANGERS_NUMBER, outcome=Outcome.ANSWER)
+WITH_STRANGER = SCENARIO.model_copy(
+    update={"gateways": {"carrier_a": CARRIER.model_copy(update={"scripts": (STAYS, *CARRIER.scripts)})}}
+)
+# Seconds the switch runs before the recording begins.
+LEAD = 5.0
+# Events may be this much earlier or later than the real ones: two media frames of each, and the carrier's own slack.
+TIME_SLACK = 0.1
+
+
+async def replay(name: str, seed: int) -> tuple[list[Frame], list[Message], list[Message]]:
+    """Run a recording's commands against the simulator: its frames, and both lists of messages."""
+    sent = commands(name)
+    real_frames = recorded(name)
+    zero = _first_moment(real_frames, sent)
+    start = datetime.fromtimestamp(zero - LEAD, UTC)
+    scenario = WITH_STRANGER if name == "double_bridge_race" else SCENARIO
+    switch = SimulatedSwitch(scenario, rng=random.Random(seed), now=trio_now(start))
+    stranger = STRANGERS.get(name)
+    began = trio.current_time() + LEAD
+    near, far = trio.testing.memory_stream_pair()
+    client = Client(near)
+    async with switch.running(), trio.open_nursery() as nursery:
+        if name == "double_bridge_race":
+            await _start_stranger(switch, stranger)
+        await trio.sleep_until(began)
+        nursery.start_soon(switch.serve_stream, far)
+        nursery.start_soon(client.pump)
+        if name == "registrations":
+            nursery.start_soon(_phones_come_and_go, switch)
+        for command in sent:
+            await trio.sleep_until(began + command.at)
+            if not client.closed:
+                await client.send(command.text)
+        await client.wait_closed()
+        nursery.cancel_scope.cancel()
+    assert not client.rest
+    real = messages(real_frames, stranger=stranger, zero=zero)
+    simulated = messages(client.frames, stranger=stranger, zero=zero)
+    if name in CUT_SHORT:
+        assert simulated.pop().what == "text/disconnect-notice"
+    return client.frames, real, simulated
+
+
+def _first_moment(frames: list[Frame], sent: list[Sent]) -> float:
+    """The wall-clock time at which the recording began: its first event was answered to its first `bgapi`."""
+    stamps = [int(frame.event["Event-Date-Timestamp"]) for frame in frames if frame.is_event]
+    first = next((command.at for command in sent if command.text.startswith("bgapi")), 1.0)
+    return stamps[0] / 1e6 - first if stamps else 1_795_216_000.0
+
+
+async def _start_stranger(switch: SimulatedSwitch, uuid: str | None) -> None:
+    """The call of somebody else that was on the switch, and shows in `show channels`."""
+    near, far = trio.testing.memory_stream_pair()
+    client = Client(near)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(switch.serve_stream, far)
+        nursery.start_soon(client.pump)
+        await client.ask("auth ClueCon")
+        command = f"originate {{origination_uuid={uuid},ignore_early_media=true}}sofia/gateway/carrier_a/{STRANGERS_NUMBER}"
+        await client.ask(f"api {command} &endless_playback(tone_stream://%(2000,4000,440,480);loops=-1)")
+        await client.send("exit")
+        await client.wait_closed()
+
+
+async def _phones_come_and_go(switch: SimulatedSwitch) -> None:
+    """What the phones did while `registrations` was recorded."""
+    await trio.sleep(1)
+    switch.register("1050")
+    await trio.sleep(1.1)
+    switch.unregister("1050")
+    await trio.sleep(0.12)
+    switch.refuse_registration("1051")
+    await trio.sleep(0.12)
+    switch.register("1052", expires=2)
+
+
+# Which pairs may come in either order.
+
+ENDING = {"CHANNEL_UNBRIDGE", "CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY", "RECORD_STOP"}
+DONE = {"CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY"}
+
+
+def _leave_for_a_bridge(one: Message, other: Message) -> bool:
+    """Two legs leave what they did, each in its thread: nailed_up_agent_two_calls has both orders."""
+    return {one.what, other.what} == {"PLAYBACK_STOP", "CHANNEL_UNPARK"} and one.leg != other.leg
+
+
+def _end_together(one: Message, other: Message) -> bool:
+    """Two legs of one call end, each in its thread.
+
+    In on_demand_agent the agent's HANGUP_COMPLETE comes before the customer's UNBRIDGE and its DESTROY after; in
+    double_bridge_race the endings of two customers interleave; in nailed_up_agent_two_calls the leg killed first is
+    the last to be done.
+    """
+    return one.leg != other.leg and (
+        (one.what in ENDING and other.what in DONE) or (one.what in DONE and other.what in ENDING)
+    )
+
+
+COMMUTING: tuple[Callable[[Message, Message], bool], ...] = (_leave_for_a_bridge, _end_together)
+
+
+def _commute(one: Message, other: Message) -> bool:
+    return any(rule(one, other) for rule in COMMUTING)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", NAMES)
+async def test_same_messages(name: str, seed: int, autojump_clock: trio.testing.MockClock) -> None:
+    _, real, simulated = await replay(name, seed)
+    missing, extra = _difference(real, simulated), _difference(simulated, real)
+    assert (missing, extra) == ([], [])
+    wrong = [f"{late} came before {early}" for early, late in inversions(real, simulated) if not _commute(early, late)]
+    assert wrong == []
+
+
+def _difference(one: list[Message], other: list[Message]) -> list[str]:
+    left = list(other)
+    found = []
+    for message in one:
+        if message in left:
+            left.remove(message)
+        else:
+            found.append(str(message))
+    return found
