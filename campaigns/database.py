@@ -11,8 +11,9 @@ aiosqlite's connection threads (`lanes`), PostgreSQL through psycopg in threads 
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -26,7 +27,7 @@ from campaigns import lanes, postgresql
 from campaigns.file_lock import NODE_NAME, daemon_locks
 from campaigns.group_commit import GroupCommit
 from campaigns.lanes import Lane, SqliteLane
-from campaigns.migrate import migrate, sqlite_engine
+from campaigns.migrate import migrate, sqlite_engine, switch_to_wal
 from campaigns.postgresql import PostgresLane
 from dialer.errors import ConfigurationError, DialerError, UnavailableError
 
@@ -133,7 +134,7 @@ async def _open_sqlite(
         stack.enter_context(daemon_locks(path, node, exclusive=exclusive))
     try:
         await trio.to_thread.run_sync(_prepare_sqlite, str(path), name)
-    except DBAPIError as error:
+    except (DBAPIError, sqlite3.Error) as error:
         raise lanes.sqlite_unavailable(name, error) or error from error
     reading: list[Lane] = []
     for _ in range(readers):
@@ -147,9 +148,7 @@ async def _open_sqlite(
 def _prepare_sqlite(path: str, name: str) -> None:
     with sqlite_engine(path) as engine:
         migrate(engine, name)
-        # Readers do not wait for the writer. It stays so, and cannot be said within a transaction.
-        with closing(engine.raw_connection()) as connection:
-            connection.cursor().execute("PRAGMA journal_mode=WAL")
+    switch_to_wal(path)
 
 
 async def _open_postgresql(

@@ -156,4 +156,5 @@ class GroupCommit:
         if committing and isinstance(error, DBAPIError) and error.connection_invalidated:
             return OutcomeUnknownError(f"the link to {self._lane.name} broke during a commit: {error.orig}")
         known = error if isinstance(error, DialerError) else self._lane.unavailable(error)
-        return UnavailableError(str(known or f"the database {self._lane.name} did not commit: {error}"))
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        return UnavailableError(str(known or f"the database {self._lane.name} did not commit: {reason}"))

@@ -131,7 +131,9 @@ async def read(lane: Lane, work: Callable[[Session], T]) -> T:
 
     def whole() -> T:
         with Session(lane.engine, expire_on_commit=False) as session:
-            return work(session)
+            result = work(session)
+            session.flush()  # a read that changes a row is a mistake: it is refused here and not just forgotten
+            return result
 
     await trio.lowlevel.checkpoint_if_cancelled()
     lane.start_read()

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from alembic import command
 from alembic.config import Config
@@ -72,7 +73,7 @@ def _revision(connection: Connection, name: str) -> str | None:
 
 @contextmanager
 def sqlite_engine(path: str) -> Iterator[Engine]:
-    """An engine for migrating the SQLite file `path`, made if need be and switched to WAL."""
+    """An engine for migrating the SQLite file `path`, made if need be."""
     engine = create_engine("sqlite://", creator=lambda: _connect(path), poolclass=NullPool)
 
     @event.listens_for(engine, "begin")
@@ -83,6 +84,21 @@ def sqlite_engine(path: str) -> Iterator[Engine]:
         yield engine
     finally:
         engine.dispose()
+
+
+def switch_to_wal(path: str) -> None:
+    """Make readers and the writer of the SQLite file `path` not wait for each other. It stays so."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    with closing(_connect(path)) as connection:
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                # Several that switch at once do not wait, whatever the timeout: SQLite sees a deadlock.
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
 
 
 def _connect(path: str) -> sqlite3.Connection:

@@ -188,9 +188,8 @@ async def run_demo(*, agents: int, leads: int, seconds: float, seed: int, live: 
     """Runs the demo for `seconds` of dialing and gives the summary that `dialer demo --json` prints."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dialer-demo-")))
-        logs.configure_logging(
-            "warning" if not live else "info", "json", (folder / "daemon.log").open("w", buffering=1)
-        )
+        log_file = stack.enter_context((folder / "daemon.log").open("w", buffering=1, encoding="utf-8"))
+        logs.configure_logging("info", "json", log_file)
         scenario = folder / "scenario.toml"
         scenario.write_text(_SCENARIO.format(first=FIRST_EXTENSION, last=FIRST_EXTENSION + agents - 1))
         _write_list(folder / "leads.csv", leads, random.Random(seed))

@@ -1,19 +1,17 @@
 """The commands that `api` and `bgapi` run, with the answers of the real ones to the letter.
 
-Each is a function of the machine and the text after the command's name, and returns its answer; `originate` is the one
-that may answer later.
+Each is a function of the machine and the text after the command's name, and returns its answer; `originate` is the
+one that may answer later.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dialer.simulator import tables
 from dialer.simulator.channel import Channel
 from dialer.simulator.dialstring import inline_program, separate
-from dialer.simulator.wire import flatten
 
 if TYPE_CHECKING:
     from dialer.simulator.machine import Machine
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
 Reply = Callable[[str], None]
 NO_CHANNEL = "-ERR No such channel!\n"
 OK = "+OK\n"
+VERSION = "1.11.3-dev+git~20260821T141014Z~cc93a683ca~64bit"
 DTMF_PAUSE = 0.1  # between the digits of one command
 
 
@@ -82,11 +81,12 @@ def _uuid_transfer(machine: Machine, arguments: str) -> str:
         program = inline_program(told)
     else:
         program = [("hangup", "NO_ROUTE_DESTINATION")]  # there is no XML dialplan here
-    legs = {"": [channel], "-bleg": [channel.partner], "-both": [channel, channel.partner]}[whom]
-    chosen = [leg for leg in legs if leg is not None]
-    if not chosen:
+    legs = [channel] if whom != "-bleg" else []
+    if whom and channel.partner is not None:
+        legs.append(channel.partner)
+    if not legs:
         return "-ERR\n"
-    for leg in chosen:
+    for leg in legs:
         machine.applications.transfer(leg, program, told)
     return OK
 
@@ -165,13 +165,8 @@ def _uuid_dump(machine: Machine, arguments: str) -> str:
         return NO_CHANNEL
     machine.sequence += 1
     event = machine.event("CHANNEL_DATA", channel)
-    pairs = {
-        name: flatten(value) if isinstance(value, str) else value
-        for block in event.blocks
-        for name, value in block.pairs
-    }
     if format_.strip() == "json":
-        return json.dumps(pairs, separators=(",", ":"), ensure_ascii=False)
+        return "{" + b"".join(block.json for block in event.blocks)[:-1].decode() + "}"
     return b"".join(block.plain for block in event.blocks).decode() + "\n"
 
 
@@ -232,14 +227,14 @@ def _global_getvar(machine: Machine, arguments: str) -> str:
 def _version(machine: Machine, arguments: str) -> str:
     if arguments.strip() == "short":
         return "1.11.3-dev\n"
-    return "FreeSWITCH Version 1.11.3-dev+git~20260821T141014Z~cc93a683ca~64bit (git cc93a68 2026-08-21 14:10:14Z 64bit)\n"
+    return f"FreeSWITCH Version {VERSION} (git cc93a68 2026-08-21 14:10:14Z 64bit)\n"
 
 
 def _reloadxml(machine: Machine, arguments: str) -> str:
     return "+OK [Success]\n"
 
 
-COMMANDS: dict[str, Callable[["Machine", str], str]] = {
+COMMANDS: dict[str, Callable[[Machine, str], str]] = {
     "uuid_bridge": _uuid_bridge,
     "uuid_kill": _uuid_kill,
     "uuid_park": _uuid_park,

@@ -47,7 +47,7 @@ class Applications:
         channel.program.clear()
         channel.program.extend(program)
         channel.executing = True
-        channel.silent = False
+        channel.silent = channel.orphan = False
         channel.hit_dialplan = True
         channel.run_state(State.EXECUTE)
         channel.changed()
@@ -171,6 +171,8 @@ class Applications:
 
     def _playback_stop(self, channel: Channel) -> None:
         path, channel.playing = channel.playing, ""
+        for name, value in PLAYED.items():
+            channel.set(name, value)
         self._machine.fire("PLAYBACK_STOP", channel, after=[*_playback(path), ("Playback-Status", "done")])
 
     # recordings
@@ -201,11 +203,18 @@ class Applications:
         """`uuid_transfer … inline`: out of what it did, into `program`, when its thread comes round."""
         channel.state = State.ROUTING
         channel.destination = told
-        channel.profile_index += 1
-        stamp = self._machine.stamp() // 1_000_000
-        channel.push("transfer_history", f"{stamp}:{self._machine.new_uuid()}:bl_xfer:{told}/default/inline")
-        channel.changed()
+        self.note_transfer(channel, told)
         channel.timers.append(self._machine.timers.after(self._machine.lag(), self._transferred, channel, program))
+
+    def note_transfer(self, channel: Channel, told: str) -> None:
+        """The traces a transfer leaves in the headers."""
+        stamp = self._machine.stamp() // 1_000_000
+        source = f"{stamp}:{self._machine.new_uuid()}:bl_xfer:{told}/default/inline"
+        channel.push("transfer_history", source)
+        channel.set("transfer_source", source)
+        channel.logical_direction, channel.dialplan = "inbound", "inline"
+        channel.profile_index += 1
+        channel.changed()
 
     def _transferred(self, channel: Channel, program: list[tuple[str, str]]) -> None:
         self.stop(channel)
@@ -217,6 +226,15 @@ class Applications:
         self.begin(channel, program)
 
 
+# The variables a sound leaves behind; nobody here counts samples.
+PLAYED = {
+    "playback_last_offset_pos": "6720",
+    "playback_seconds": "2",
+    "playback_ms": "2048",
+    "playback_samples": "16384",
+}
+
+
 def _playback(path: str) -> list[tuple[str, str]]:
-    kind = path.partition("://")[0] if "://" in path else "file"
-    return [("Playback-File-Type", kind), ("Playback-File-Path", path)]
+    kind = [("Playback-File-Type", "tone_stream")] if path.startswith("tone_stream://") else []
+    return [*kind, ("Playback-File-Path", path)]

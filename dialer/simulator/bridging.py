@@ -1,8 +1,8 @@
 """uuid_bridge, from the `+OK` that only means "asked" to the bridge, and all the ways it can miss.
 
-The first channel named is the one that runs the bridge. Told at 0 ms, both leave what they were doing within a frame
-(PLAYBACK_STOP, CHANNEL_UNPARK) and stand in CS_SOFT_EXECUTE; two frames after the command comes CHANNEL_BRIDGE. In
-between:
+The first channel named is the one that runs the bridge. Told at 0 ms, both leave what they were doing within a
+frame (PLAYBACK_STOP, CHANNEL_UNPARK) and stand in CS_SOFT_EXECUTE; two frames after the command comes
+CHANNEL_BRIDGE. In between:
 
 - the first one dies: the second lives on, out of park, without another word;
 - the second one dies: the first dies too, of ORIGINATOR_CANCEL;
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from dialer.simulator import headers
 from dialer.simulator.applications import BROKEN
 from dialer.simulator.channel import Channel, Side, State
 
@@ -53,8 +54,9 @@ class Bridges:
         self._count_non_idle(first, second)
         if not first.is_answered and second.is_answered:
             first, second = second, first  # as a real switch does
-        self._claim(first, second, "originatee")
-        self._claim(second, first, "originator")
+        self._claim(first, second)
+        self._claim(second, first)
+        self._introduce(first, second)
         bridging = Bridging(first, second)
         first.bridging = second.bridging = bridging
         after, frame = self._machine.timers.after, self._machine.frame
@@ -77,14 +79,15 @@ class Bridges:
             if channel.side is Side.PHONE and not channel.idle:
                 self._machine.tally.bridges_to_non_idle += 1
 
-    def _claim(self, channel: Channel, other: Channel, kind: str) -> None:
+    def _claim(self, channel: Channel, other: Channel) -> None:
         """Take `channel` out of whatever bridge it is in or waits for."""
         if channel.bridging is not None:
             bridging = channel.bridging
             bridging.over = True
             behind = bridging.other(channel)
-            self._leave_one(behind)
             channel.bridging = behind.bridging = None
+            if not bridging.left:
+                behind.timers.append(self._machine.timers.after(self._machine.lag(), self._leave_one, behind))
             if not (behind.is_answered or behind.executing):
                 self._machine.lose(behind, BROKEN)
             elif behind is not other:
@@ -101,8 +104,19 @@ class Bridges:
         channel.set("signal_bond", other.uuid)
         channel.set("bridge_uuid", other.uuid)
         channel.set("bridge_channel", other.name)
-        channel.meet(other, kind)
+        channel.call_uuid = channel.uuid
         channel.changed()
+
+    def _introduce(self, first: Channel, second: Channel) -> None:
+        """What each shows of the other from now on; each sees the other as it was."""
+        first.logical_direction = "inbound"
+        first.shown_callee = second.caller_id
+        first.meet(second, "originatee")
+        second.meet(first, "originator")
+        for channel in (first, second):
+            headers.other_block(channel)
+        second.hit_dialplan = False
+        second.shown_caller = first.number
 
     def _orphan(self, channel: Channel) -> None:
         channel.silent = True
@@ -133,6 +147,7 @@ class Bridges:
         bridging.left = True
         legs = [bridging.first, bridging.second]
         self._machine.rng.shuffle(legs)  # two threads: either may come first
+        legs.sort(key=lambda leg: not leg.is_answered)
         for leg in legs:
             self._leave_one(leg)
 
@@ -149,9 +164,9 @@ class Bridges:
 
     def complete(self, bridging: Bridging) -> None:
         """CHANNEL_BRIDGE, if nothing has come between."""
-        if bridging.over:
-            return
         first, second = bridging.first, bridging.second
+        if bridging.over or first.hung_up or second.hung_up:
+            return
         self._finish(bridging)
         first.partner, second.partner = second, first
         first.first_of_bridge, second.first_of_bridge = True, False
@@ -160,10 +175,10 @@ class Bridges:
             leg.bridged_at = stamp
             leg.silent = leg.orphan = False
             leg.call_uuid = first.uuid
-            leg.meet(other, kind)
+            if leg.other is not other:
+                leg.meet(other, kind)
             leg.set("last_bridge_to", other.uuid)
             leg.changed()
-        first.logical_direction = "inbound"
         first.run_state(State.SOFT_EXECUTE)
         second.run_state(State.EXCHANGE_MEDIA)
         self._machine.tally.bridges += 1

@@ -1,8 +1,8 @@
 """One channel: what it is, what it does, and which of the switch's states it may go through.
 
-A channel has two state headers, as the real one: `Channel-State` is what its thread is running, and
-`Channel-State-Number` is what it was told to run next. The headers that rarely change are kept as encoded blocks and
-forgotten when something in them changes.
+A channel has two state headers, as the real one: `Channel-State` is what its thread is running, and `Channel-State-
+Number` is what it was told to run next. The headers that rarely change are kept as encoded blocks and forgotten
+when something in them changes.
 """
 
 from __future__ import annotations
@@ -115,6 +115,9 @@ class Channel:
     cause: str = ""
     hit_dialplan: bool = False
     destination: str = ""
+    dialplan: str = ""
+    shown_caller: str = ""  # Caller-Caller-ID-Number, which is not always who calls
+    shown_callee: str = ""
     logical_direction: str = "outbound"
     profile_index: int = 1
     call_uuid: str = ""
@@ -160,10 +163,12 @@ class Channel:
     def __attrs_post_init__(self) -> None:
         self.destination = self.destination or self.number
         self.call_uuid = self.uuid
+        self.shown_caller, self.shown_callee = self.caller_id, self.number
 
     def __repr__(self) -> str:
         told = f" told {self.state.name}" if self.state != self.running else ""
-        return f"<{self.side} {self.number} {self.uuid[:8]} {self.running.name}{told} {self.answer_state}{self.cause and ' ' + self.cause}>"
+        cause = f" {self.cause}" if self.cause else ""
+        return f"<{self.side} {self.number} {self.uuid[:8]} {self.running.name}{told} {self.answer_state}{cause}>"
 
     @property
     def hung_up(self) -> bool:
@@ -182,6 +187,8 @@ class Channel:
         """Its thread takes up `running`; only what LAWFUL names may follow."""
         if running != self.running and running not in LAWFUL[self.running]:
             raise UnlawfulStateError(f"{self!r} cannot go to {running.name}")
+        if self.running is State.INIT:
+            self.changed()
         self.running = running
         self.state = running if state is None else state
 
@@ -204,6 +211,12 @@ class Channel:
 
     def is_true(self, name: str) -> bool:
         return (self.get(name) or "").lower() in {"true", "yes", "on", "1", "t", "enabled", "active", "allow"}
+
+    def flip(self) -> None:
+        """It executes now, and shows its own number as the caller's, as an originated channel does."""
+        self.executing = self.hit_dialplan = True
+        self.shown_caller, self.shown_callee = self.number, self.caller_id
+        self.changed()
 
     def changed(self) -> None:
         """Something in the Caller headers changed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import attrs
 
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "s": " "}
@@ -17,25 +19,27 @@ def separate(text: str, delimiter: str) -> list[str]:
     Single quotes hold a delimiter and are dropped; a backslash before the delimiter, a quote or a backslash makes it
     plain, before n, r, t, s a control character, and before anything else is kept.
     """
+    special = re.compile(rf"[\\'{re.escape(delimiter)}]")
     parts: list[str] = []
     part = ""
     quoted = False
     index = 0
-    while index < len(text):
-        character = text[index]
-        after = text[index + 1 : index + 2]
-        if character == "\\" and after and (after in "'\"\\" or after == delimiter or after in _ESCAPES):
-            part += _ESCAPES.get(after, after) if after != delimiter else after
-            index += 2
-            continue
-        if character == "'" and (quoted or "'" in text[index + 1 :]):
-            quoted = not quoted
-        elif character == delimiter and not quoted:
+    while (found := special.search(text, index)) is not None:
+        at = found.start()
+        part += text[index:at]
+        character, after = text[at], text[at + 1 : at + 2]
+        index = at + 1
+        if character == delimiter and not quoted:
             parts.append(part)
             part = ""
+        elif character == "\\" and after and (after in "'\"\\" or after == delimiter or after in _ESCAPES):
+            part += after if after == delimiter else _ESCAPES.get(after, after)
+            index += 1
+        elif character == "'" and (quoted or "'" in text[index:]):
+            quoted = not quoted
         else:
             part += character
-        index += 1
+    part += text[index:]
     parts.append(part)
     if delimiter == " ":
         return [piece for piece in parts if piece]
@@ -60,13 +64,10 @@ def take_variables(text: str, opening: str, closing: str) -> tuple[dict[str, str
 
 def _matching(text: str, opening: str, closing: str) -> int:
     depth = 0
-    for index, character in enumerate(text):
-        if character == opening:
-            depth += 1
-        elif character == closing:
-            depth -= 1
-            if depth == 0:
-                return index
+    for found in re.finditer(f"[{re.escape(opening + closing)}]", text):
+        depth += 1 if found.group() == opening else -1
+        if depth == 0:
+            return found.start()
     raise DialStringError(f"no {closing} in {text!r}")
 
 

@@ -1,7 +1,7 @@
 """Things going wrong, by chance or on request.
 
-The scenario gives each fault a probability; a test says `faults.force("bridge_never_comes")` and it happens the next
-time it can. A fault that cannot happen costs nothing: its probability is looked at, not drawn.
+The scenario gives each fault a probability; a test says `faults.force("bridge_never_comes")` and it happens the
+next time it can. A fault that cannot happen costs nothing: its probability is looked at, not drawn.
 """
 
 from __future__ import annotations

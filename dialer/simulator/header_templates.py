@@ -192,6 +192,32 @@ _MEDIA = {
     "remote_media_ip": "127.0.0.1",
 }
 
+# What a 180 adds.
+_RINGING = {
+    "sip_reply_host": "127.0.0.1",
+    "sip_reply_port": "5091",
+    "sip_network_ip": "127.0.0.1",
+    "sip_network_port": "5091",
+    "sip_recover_contact": "<sip:127.0.0.1:5091>",
+    "sip_full_via": "SIP/2.0/UDP 127.0.0.1:5080;rport;branch=z9hG4bKQeB6pcpgBra9Q",
+    "sip_recover_via": "SIP/2.0/UDP 127.0.0.1:5080;rport;branch=z9hG4bKQeB6pcpgBra9Q",
+    "sip_full_from": "<sip:__CALLER__@127.0.0.1>;tag=8pjg1gBa2SXXr",
+    "sip_full_to": "<sip:__NUMBER__@127.0.0.1:5091>;tag=13177C7",
+    "sip_from_user": "__CALLER__",
+    "sip_from_uri": "__CALLER__@127.0.0.1",
+    "sip_to_user": "__NUMBER__",
+    "sip_to_port": "5091",
+    "sip_to_uri": "__NUMBER__@127.0.0.1:5091",
+    "sip_contact_user": "nobody",
+    "sip_contact_port": "5091",
+    "sip_contact_uri": "nobody@127.0.0.1:5091",
+    "sip_contact_host": "127.0.0.1",
+    "sip_to_tag": "13177C7",
+    "sip_from_tag": "8pjg1gBa2SXXr",
+    "sip_cseq": "123054418",
+    "sip_call_id": "dd06bf7b-5fda-1240-f89a-5edf9ce253a0",
+}
+
 # The counters of a call that is over.
 _REPORT = {
     "last_hold_epoch": "0",
@@ -244,4 +270,5 @@ CUSTOMER_ANSWERED = _template(_CUSTOMER_MEDIA)
 PHONE_CREATED = _template(_PHONE_CREATED)
 PHONE_ANSWERED = _template(_PHONE_MEDIA)
 MEDIA = _template(_MEDIA)
+RINGING = _template(_RINGING)
 REPORT = _template(_REPORT)

@@ -1,8 +1,8 @@
 """The headers of an event, in the order and with the names of a real switch.
 
-`head_block` makes the thirteen headers every event begins with; `channel_blocks` what follows on an event of a channel.
-What is the same on every call (SDP, SIP addresses, codecs, counters) is in templates encoded once for the whole run:
-it is four fifths of the bytes and costs one copy.
+`head_block` makes the thirteen headers every event begins with; `channel_blocks` what follows on an event of a
+channel. What is the same on every call (SDP, SIP addresses, codecs, counters) is in templates encoded once for the
+whole run: it is four fifths of the bytes and costs one copy.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from dialer.simulator import header_templates as templates
-from dialer.simulator.channel import Q850, Channel, Side
+from dialer.simulator.channel import Q850, Channel, Side, State
 from dialer.simulator.wire import Block, Value
 
 HOSTNAME = "simulated"
@@ -20,7 +20,7 @@ ADDRESS = "192.0.2.2"
 # Where in FreeSWITCH each event comes from.
 CALLING: dict[str, tuple[str, str, int]] = {
     "CHANNEL_CREATE": ("switch_core_state_machine.c", "switch_core_session_run", 626),
-    "CHANNEL_ORIGINATE": ("switch_ivr_originate.c", "switch_ivr_originate", 2966),
+    "CHANNEL_ORIGINATE": ("switch_core_state_machine.c", "switch_core_session_run", 626),
     "CHANNEL_PROGRESS": ("switch_channel.c", "switch_channel_perform_mark_ring_ready_value", 3553),
     "CHANNEL_PROGRESS_MEDIA": ("switch_channel.c", "switch_channel_perform_mark_pre_answered", 3617),
     "CHANNEL_ANSWER": ("switch_channel.c", "switch_channel_perform_mark_answered", 3848),
@@ -168,16 +168,17 @@ def other_block(channel: Channel) -> Block | None:
 
 
 def _leg(channel: Channel, kind: str, direction: str) -> list[tuple[str, Value]]:
+    own = kind == "Caller"
     flipped = channel.executing and channel.direction == "outbound"
-    number = channel.number if flipped else channel.caller_id
     names: list[tuple[str, Value]] = [("Caller-ID-Name", "Outbound Call")] if flipped else []
     if channel.direction == "inbound":
         names = [("Caller-ID-Name", channel.caller_id)]
-    callee: list[tuple[str, Value]] = [("Callee-ID-Number", channel.caller_id if flipped else channel.number)]
+    callee: list[tuple[str, Value]] = [("Callee-ID-Number", channel.shown_callee)]
     if not flipped:
         callee.insert(0, ("Callee-ID-Name", "Outbound Call"))
-    if channel.is_answered or channel.progressed_media:
+    if channel.running is not State.INIT:
         callee.append(("Network-Addr", "127.0.0.1"))
+    source = channel.get("transfer_source") if own else None
     times = {
         "Profile-Created-Time": channel.created,
         "Channel-Created-Time": channel.created,
@@ -193,18 +194,20 @@ def _leg(channel: Channel, kind: str, direction: str) -> list[tuple[str, Value]]
     }
     pairs: list[tuple[str, Value]] = [
         ("Direction", direction),
-        ("Logical-Direction", channel.logical_direction),
+        ("Logical-Direction", channel.logical_direction if own else "inbound"),
+        *([("Dialplan", channel.dialplan)] if own and channel.dialplan else []),
         *names,
-        ("Caller-ID-Number", number),
+        ("Caller-ID-Number", channel.shown_caller),
         ("Orig-Caller-ID-Number", channel.caller_id),
         *callee,
         ("ANI", channel.caller_id),
         ("Destination-Number", channel.destination),
         ("Unique-ID", channel.uuid),
         ("Source", "src/switch_ivr_originate.c" if channel.direction == "outbound" else "mod_sofia"),
+        *([("Transfer-Source", source)] if source else []),
         ("Context", "default"),
         ("Channel-Name", channel.name),
-        ("Profile-Index", str(channel.profile_index)),
+        *([("Profile-Index", str(channel.profile_index))] if own else []),
         *((name, str(stamp)) for name, stamp in times.items()),
         ("Screen-Bit", "true"),
         ("Privacy-Hide-Name", "false"),
@@ -230,16 +233,15 @@ def variables_block(channel: Channel) -> Block:
 
 
 def fixed_blocks(channel: Channel) -> tuple[Block, ...]:
-    """The bulk of a real event; it grows once, when there is media."""
-    stage = 2 if channel.is_answered or channel.progressed_media else 1
+    """The bulk of a real event; it grows with the ringing and with the media."""
+    stage = 3 if channel.is_answered or channel.progressed_media else 2 if channel.progressed else 1
     if channel.fixed_stage != stage:
         channel.fixed_stage = stage
         holes = {"__NUMBER__": channel.number, "__CALLER__": channel.caller_id, "__GATEWAY__": channel.gateway}
         phone = channel.side is Side.PHONE
-        if stage == 1:
-            chosen = [templates.PHONE_CREATED if phone else templates.CUSTOMER_CREATED]
-        else:
-            chosen = [templates.PHONE_ANSWERED if phone else templates.CUSTOMER_ANSWERED, templates.MEDIA]
+        created = templates.PHONE_CREATED if phone else templates.CUSTOMER_CREATED
+        answered = templates.PHONE_ANSWERED if phone else templates.CUSTOMER_ANSWERED
+        chosen = {1: [created], 2: [created, templates.RINGING], 3: [answered, templates.MEDIA]}[stage]
         channel._fixed_blocks = tuple(template.fill(holes) for template in chosen)
     return channel._fixed_blocks
 
@@ -251,8 +253,15 @@ def reporting_block(channel: Channel, now: int) -> Block:
         ("hangup_cause", channel.cause),
         ("hangup_cause_q850", str(Q850.get(channel.cause, 0))),
         ("digits_dialed", "none"),
+        ("caller_id", f'"Outbound Call" <{channel.shown_caller}>' if channel.executing else channel.caller_id),
     ]
-    stamps = {"start": first, "answer": channel.answered, "bridge": channel.bridged_at, "end": channel.hung_up_at}
+    stamps = {
+        "start": first,
+        "profile_start": first,
+        "answer": channel.answered,
+        "bridge": channel.bridged_at,
+        "end": channel.hung_up_at,
+    }
     stamps["progress"], stamps["progress_media"] = channel.progressed, channel.progressed_media
     pairs += [(f"{name}_stamp", local_text(stamp)) for name, stamp in stamps.items() if stamp]
     for name, stamp in stamps.items():
@@ -262,6 +271,7 @@ def reporting_block(channel: Channel, now: int) -> Block:
         "duration": end - first,
         "bill": end - channel.answered if channel.answered else 0,
         "progress": channel.progressed - first if channel.progressed else 0,
+        "progress_media": channel.progressed_media - first if channel.progressed_media else 0,
         "answer": channel.answered - first if channel.answered else 0,
         "wait": channel.bridged_at - first if channel.bridged_at else 0,
     }
@@ -279,5 +289,7 @@ def reporting_block(channel: Channel, now: int) -> Block:
                 (f"{name}usec", str(span)),
             ]
     if channel.application:
-        pairs += [("last_app", channel.application), ("last_arg", channel.argument)]
+        pairs.append(("last_app", channel.application))
+    if channel.argument:
+        pairs.append(("last_arg", channel.argument))
     return Block([(f"variable_{name}", value) for name, value in pairs])

@@ -1,8 +1,8 @@
 """One event-socket connection, as mod_event_socket serves it.
 
-One task reads commands, runs each and puts its reply in front of the events that wait; another writes, everything that
-waits in one call. Replies so come in order and before the events of what they set off. An `api` that takes its time
-holds up events and further commands, as in the real one. A reader that is too slow loses events beyond
+One task reads commands, runs each and puts its reply in front of the events that wait; another writes, everything
+that waits in one call. Replies so come in order and before the events of what they set off. An `api` that takes its
+time holds up events and further commands, as in the real one. A reader that is too slow loses events beyond
 `event_queue_limit`, and its connection when it lost more than `lost_events_limit` in a row.
 """
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from dialer.simulator.machine import Machine
 
 RECEIVE_BYTES = 65536
+# A `bgapi` runs in a thread of its own, which starts this long after the reply.
+THREAD_START = 0.001
 # Events are written this many at a time, so that a reply never waits behind the whole queue.
 BATCH_EVENTS = 64
 # Bytes of replies nobody reads: beyond this the next command is not read either.
@@ -240,7 +242,11 @@ class Listener:
         name, _, arguments = line.partition(" ")
         job_uuid = job or machine.new_uuid()
         self._reply(wire.job_reply_frame(job_uuid))
-        api.execute(machine, name, arguments, lambda text: machine.fire_job(job_uuid, name, arguments, text))
+
+        def tell(text: str) -> None:
+            machine.fire_job(job_uuid, name, arguments, text)
+
+        machine.timers.after(THREAD_START, api.execute, machine, name, arguments, tell)
 
     def _protocol(self, word: str, rest: str) -> str:
         """Everything that is not a call of a command."""

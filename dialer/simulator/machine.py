@@ -154,7 +154,7 @@ class Machine:
 
     def _channel_blocks(self, name: str, channel: Channel) -> list[Block]:
         blocks = [headers.state_block(channel)]
-        if channel.is_answered or channel.progressed_media:
+        if channel.is_answered or (channel.progressed_media and name != "CHANNEL_PROGRESS_MEDIA"):
             blocks.append(headers.CODEC)
         if channel.created:
             blocks.append(headers.caller_block(channel))
@@ -263,7 +263,8 @@ class Machine:
         self.applications.stop_recordings(channel)
         channel.run_state(State.REPORTING)
         channel.call_state = CallState.HANGUP
-        self.fire("CHANNEL_HANGUP_COMPLETE", channel)
+        # The cause is in it twice, as in the real one: a JSON object with a name that repeats.
+        self.fire("CHANNEL_HANGUP_COMPLETE", channel, before=[("Hangup-Cause", channel.cause)])
         self.bridges.left_before_it_came(channel)
         self._account(channel)
         if channel.origination is None:

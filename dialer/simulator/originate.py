@@ -1,8 +1,8 @@
 """originate: from the command to the `+OK` or the cause.
 
-The command's answer (for `bgapi` the BACKGROUND_JOB) comes when the call is answered and its thread came round, up to
-a frame after CHANNEL_ANSWER, or with the early media when that is not ignored. A call that fails tells its answer
-between CHANNEL_HANGUP_COMPLETE and CHANNEL_DESTROY; one that rang too long tells it before both.
+The command's answer (for `bgapi` the BACKGROUND_JOB) comes when the call is answered and its thread came round, up
+to a frame after CHANNEL_ANSWER, or with the early media when that is not ignored. A call that fails tells its
+answer between CHANNEL_HANGUP_COMPLETE and CHANNEL_DESTROY; one that rang too long tells it before both.
 """
 
 from __future__ import annotations
@@ -147,6 +147,7 @@ class Originator:
             plan=plan,
         )
         channel.variables.update({name: value for name, value in request.variables.items() if value})
+        channel.variables["originate_early_media"] = "false" if channel.is_true("ignore_early_media") else "true"
         channel.variables["originate_endpoint"] = "user" if phone else "sofia"
         channel.origination = Origination(machine, channel, request, reply)
         machine.add(channel)
@@ -235,15 +236,13 @@ class Origination:
         channel = self._channel
         self.tell(f"+OK {channel.uuid}\n")
         channel.origination = None
-        channel.executing = True
-        channel.hit_dialplan = True
+        channel.flip()
         channel.set("endpoint_disposition", "ANSWER")
+        channel.set("pre_transfer_caller_id_number", channel.caller_id)
         channel.set("channel_cid_flipped", "yes")
-        channel.changed()
         if channel.bridging is None and channel.partner is None:
             # A target that is no &app() is a transfer, with its history entry.
             told = self._request.target.told
             if told:
-                stamp = self._machine.stamp() // 1_000_000
-                channel.push("transfer_history", f"{stamp}:{self._machine.new_uuid()}:bl_xfer:{told}/default/inline")
+                self._machine.applications.note_transfer(channel, told)
             self._machine.applications.begin(channel, self._request.target.program)

@@ -18,12 +18,12 @@ def call_out(machine: Machine, extension: str, number: str, gateway: str) -> str
     domain = machine.scenario.domain
     agent = _channel(machine, Side.PHONE, number, f"sofia/internal/{extension}@{domain}")
     agent.direction = "inbound"
-    agent.caller_id = extension
+    agent.caller_id = agent.shown_caller = extension
     agent.presence_id = f"{extension}@{domain}"
     agent.set("user_name", extension)
     agent.set("sip_from_user", extension)
     customer = _channel(machine, Side.CUSTOMER, number, f"sofia/external/{number}")
-    customer.caller_id = extension
+    customer.caller_id = customer.shown_caller = extension
     customer.gateway = gateway
     plan = machine.population.customer(gateway, machine.scenario.gateways[gateway], number)
     customer.plan = plan
@@ -79,7 +79,7 @@ def _answer(machine: Machine, agent: Channel, customer: Channel) -> None:
         machine.hang_up(customer, "ORIGINATOR_CANCEL")
         return
     machine.answer(customer)
-    customer.executing = True
+    customer.flip()
     machine.answer(agent)
     machine.bridges.complete(Bridging(agent, customer))
 

@@ -1,7 +1,7 @@
 """Which phones are registered, and the sofia events that say so.
 
-An expired registration is noticed by a sweep, up to half a minute late and a minute after it ran out, and its event has
-no `from-user`: all as on a real switch.
+An expired registration is noticed by a sweep, up to half a minute late and a minute after it ran out, and its event
+has no `from-user`: all as on a real switch.
 """
 
 from __future__ import annotations

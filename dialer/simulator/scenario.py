@@ -1,7 +1,7 @@
 """A scenario: who is called, what they do, which phones there are, and what goes wrong.
 
-One TOML file (or one object in a test) says it all, and an unknown key is refused. Whatever a scenario leaves out has
-a default that makes a well-behaved small switch: one carrier whose people answer after two seconds and talk for
+One TOML file (or one object in a test) says it all, and an unknown key is refused. Whatever a scenario leaves out
+has a default that makes a well-behaved small switch: one carrier whose people answer after two seconds and talk for
 three minutes, and a few phones that answer at once.
 """
 
@@ -157,7 +157,7 @@ class Faults(_Section):
 class Scenario(_Section):
     """Everything a simulated switch is to be."""
 
-    password: str = "ClueCon"
+    password: str = "ClueCon"  # noqa: S105 - what every FreeSWITCH comes with
     domain: str = "127.0.0.1"
     heartbeat_seconds: float = Field(default=20.0, gt=0)
     frame_ms: float = Field(default=20.0, ge=0)  # the media clock most things wait for

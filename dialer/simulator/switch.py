@@ -1,7 +1,8 @@
 """A whole simulated switch: connections in front, the machine behind, and handles for tests.
 
-`run` keeps its timers and heartbeats going and ends only by being cancelled; connections are served by `serve_stream`
-(any stream) or `serve_tcp`. Everything a test wants to do to the switch or to the people in it is a plain method here.
+`run` keeps its timers and heartbeats going and ends only by being cancelled; connections are served by
+`serve_stream` (any stream) or `serve_tcp`. Everything a test wants to do to the switch or to the people in it is a
+plain method here.
 """
 
 from __future__ import annotations

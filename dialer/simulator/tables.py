@@ -21,6 +21,18 @@ def channel_row(channel: Channel) -> Row:
     media = channel.is_answered or channel.progressed_media > 0
     flipped = channel.executing and channel.direction == "outbound"
     codec = ("PCMU", "8000", "64000") if media else ("", "", "")
+    partner = channel.partner
+    cid_number = channel.number if flipped else channel.caller_id
+    callee_number = channel.caller_id if flipped else channel.number
+    application, argument = channel.application, channel.argument
+    sent_name = sent_number = ""
+    if partner is not None:
+        application, argument = "uuid_bridge", partner.uuid
+        if channel.first_of_bridge:
+            callee_number = sent_name = sent_number = partner.caller_id
+        else:
+            sent_name, sent_number = "Outbound Call", partner.number
+            cid_number = partner.number
     return {
         "uuid": channel.uuid,
         "direction": channel.direction,
@@ -29,11 +41,11 @@ def channel_row(channel: Channel) -> Row:
         "name": channel.name,
         "state": f"CS_{channel.running.name}",
         "cid_name": "Outbound Call" if flipped else "",
-        "cid_num": channel.number if flipped else channel.caller_id,
+        "cid_num": cid_number,
         "ip_addr": "",
         "dest": channel.destination,
-        "application": channel.application,
-        "application_data": channel.argument,
+        "application": application,
+        "application_data": argument,
         "dialplan": "",
         "context": "default",
         "read_codec": codec[0],
@@ -49,11 +61,11 @@ def channel_row(channel: Channel) -> Row:
         "accountcode": "",
         "callstate": channel.call_state.value,
         "callee_name": "" if flipped else "Outbound Call",
-        "callee_num": channel.caller_id if flipped else channel.number,
-        "callee_direction": "RECV" if flipped else "SEND",
+        "callee_num": callee_number,
+        "callee_direction": "RECV" if flipped and partner is None else "SEND",
         "call_uuid": channel.call_uuid,
-        "sent_callee_name": "",
-        "sent_callee_num": "",
+        "sent_callee_name": sent_name,
+        "sent_callee_num": sent_number,
         "initial_cid_name": "",
         "initial_cid_num": channel.caller_id,
         "initial_ip_addr": "",
@@ -63,14 +75,12 @@ def channel_row(channel: Channel) -> Row:
     }
 
 
-_CALL = (
-    "uuid direction created created_epoch name state cid_name cid_num ip_addr dest presence_id presence_data accountcode"
-    " callstate callee_name callee_num callee_direction call_uuid hostname sent_callee_name sent_callee_num"
-).split()
-_CALL_B = (
-    "uuid direction created created_epoch name state cid_name cid_num ip_addr dest presence_id presence_data accountcode"
-    " callstate callee_name callee_num callee_direction sent_callee_name sent_callee_num"
-).split()
+_CALL = """
+    uuid direction created created_epoch name state cid_name cid_num ip_addr dest presence_id presence_data
+    accountcode callstate callee_name callee_num callee_direction call_uuid hostname sent_callee_name sent_callee_num
+"""
+_CALL_COLUMNS = tuple(_CALL.split())
+_OTHER_COLUMNS = tuple(column for column in _CALL_COLUMNS if column not in {"call_uuid", "hostname"})
 
 
 def call_rows(machine: Machine) -> list[Row]:
@@ -81,8 +91,8 @@ def call_rows(machine: Machine) -> list[Row]:
             continue
         own = channel_row(channel)
         other = channel_row(channel.partner) if channel.partner is not None else {}
-        row = {column: own[column] for column in _CALL}
-        row |= {f"b_{column}": other.get(column, "") for column in _CALL_B}
+        row = {column: own[column] for column in _CALL_COLUMNS}
+        row |= {f"b_{column}": other.get(column, "") for column in _OTHER_COLUMNS}
         row["call_created_epoch"] = str(channel.bridged_at // 1_000_000) if channel.partner is not None else ""
         rows.append(row)
     return rows

@@ -1,8 +1,8 @@
 """Everything that is to happen later, in one heap and one task.
 
-A call has a dozen things coming (ring, answer, patience, next sound); a task for each would cost more than the call.
-Callbacks are plain functions: they change the switch and queue events, and never wait. Callbacks due at the same
-moment run in the order they were asked for, so a virtual day is the same each time.
+A call has a dozen things coming (ring, answer, patience, next sound); a task for each would cost more than the
+call. Callbacks are plain functions: they change the switch and queue events, and never wait. Callbacks due at the
+same moment run in the order they were asked for, so a virtual day is the same each time.
 """
 
 from __future__ import annotations

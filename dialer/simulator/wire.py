@@ -1,19 +1,19 @@
 """The bytes of the event socket, as mod_event_socket writes and reads them.
 
-Nothing here is shared with the daemon's own codec: a simulator that used it would have its mistakes too. An event is a
-few blocks of headers. Most blocks do not change between the events of a channel, so a block remembers its encoded
-form, and an event of 6 KB costs little more than one join.
+Nothing here is shared with the daemon's own codec: a simulator that used it would have its mistakes too. An event
+is a few blocks of headers. Most blocks do not change between the events of a channel, so a block remembers its
+encoded form, and an event of 6 KB costs little more than one join.
 
 `event plain` percent-encodes each value (never a name, never an inner body), except that a percent sign before two
-upper-case hex digits is left as it is. `event json` does not encode at all, and there a header that is an array is a
-list; in plain the same array is one value, `ARRAY::one|:two`.
+upper-case hex digits is left as it is. `event json` does not encode at all, and there a header that is an array is
+a list; in plain the same array is one value, `ARRAY::one|:two`.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from json.encoder import encode_basestring as _json_string  # what json.dumps uses, without what it does around it
 from urllib.parse import quote
 
 import attrs
@@ -22,7 +22,6 @@ Value = str | tuple[str, ...]
 Pairs = Sequence[tuple[str, Value]]
 
 _UNSAFE = re.compile(r"%(?![0-9A-F]{2})|[^%!$'()*,\-./0-9A-Z_a-z~]")
-_JSON = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def percent_encode(value: str) -> str:
@@ -65,15 +64,16 @@ class Block:
     def json(self) -> bytes:
         """`"Name":"value",` for each header, with the comma after the last one too."""
         if self._json is None:
-            parts = [f"{_JSON(name)}:{_json_value(value)}," for name, value in self.pairs]
+            parts = [
+                f"{_json_string(name)}:{_json_string(value) if isinstance(value, str) else _json_array(value)},"
+                for name, value in self.pairs
+            ]
             self._json = "".join(parts).encode()
         return self._json
 
 
-def _json_value(value: Value) -> str:
-    if isinstance(value, str):
-        return _JSON(value)
-    return _JSON(value[0]) if len(value) == 1 else "[" + ",".join(map(_JSON, value)) + "]"
+def _json_array(value: tuple[str, ...]) -> str:
+    return _json_string(value[0]) if len(value) == 1 else "[" + ",".join(map(_json_string, value)) + "]"
 
 
 class Template:
@@ -108,7 +108,7 @@ class _FilledBlock(Block):
         if self._json is None:
             filled = self._template.json
             for hole, value in self._holes.items():
-                filled = filled.replace(hole.encode(), _JSON(value)[1:-1].encode())
+                filled = filled.replace(hole.encode(), _json_string(value)[1:-1].encode())
             self._json = filled
         return self._json
 
@@ -140,7 +140,9 @@ class Event:
             if self._json is None:
                 inner = b"{" + b"".join([block.json for block in self.blocks])
                 inner = (
-                    inner[:-1] + b"}" if self.body is None else inner + b'"_body":' + _JSON(self.body).encode() + b"}"
+                    inner[:-1] + b"}"
+                    if self.body is None
+                    else inner + b'"_body":' + _json_string(self.body).encode() + b"}"
                 )
                 self._json = b"Content-Length: %d\nContent-Type: text/event-json\n\n%b" % (len(inner), inner)
             return self._json
@@ -182,7 +184,7 @@ class CommandReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterable[Command]:
+    def feed(self, data: bytes | bytearray) -> Iterable[Command]:
         """The commands that `data` completes."""
         self._buffer += data
         while (command := self._next()) is not None:
@@ -192,7 +194,7 @@ class CommandReader:
 
     def _next(self) -> Command | None:
         start = 0
-        while self._buffer[start : start + 1] in (b"\n", b"\r"):
+        while start < len(self._buffer) and self._buffer[start] in b"\r\n":
             start += 1
         del self._buffer[:start]
         end = _end_of_headers(self._buffer)

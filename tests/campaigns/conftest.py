@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import faulthandler
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -126,3 +128,11 @@ def cdr_of(
         originated_at=NOON,
         ended_at=ended_at,
     )
+
+
+@pytest.fixture(autouse=True)
+def _not_for_ever(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that hangs says where, and fails."""
+    faulthandler.dump_traceback_later(60, exit=True, file=sys.__stderr__)
+    yield
+    faulthandler.cancel_dump_traceback_later()

@@ -104,7 +104,7 @@ def test_everything_wrong_is_said_at_once_with_place_value_and_what_would_be_rig
     ],
 )
 def test_nonsense_is_refused(text: str, complaint: str) -> None:
-    with pytest.raises(InputRefusedError, match="spring.toml") as refused:
+    with pytest.raises(InputRefusedError, match=r"spring\.toml") as refused:
         parse_campaign(text, "spring.toml")
     assert complaint in str(refused.value)
 

@@ -33,10 +33,13 @@ def find_binary(name: str) -> str | None:
     return shutil.which(os.environ.get(f"DIALER_{name.upper()}") or name)
 
 
-async def wait_until(condition: Callable[[], Awaitable[bool]], *, every: float = 0.05) -> None:
+async def wait_until(
+    condition: Callable[[], Awaitable[bool]], within_seconds: float = 60, *, every: float = 0.05
+) -> None:
     """Asks again and again: for what no event tells."""
-    while not await condition():  # noqa: ASYNC110  it is another program's state
-        await trio.sleep(every)
+    with trio.fail_after(within_seconds):
+        while not await condition():  # noqa: ASYNC110  it is another program's state
+            await trio.sleep(every)
 
 
 async def wait_exit(process: subprocess.Popen[bytes]) -> int:

@@ -17,8 +17,8 @@ from .wiretap import Frame, cut
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 
-# Calls of other people that were on the switch when it was recorded: they stay out of the comparison, and where a table
-# of all channels was asked for, the simulator has such a call too.
+# Calls of other people that were on the switch when it was recorded: they stay out of the comparison, and where a
+# table of all channels was asked for, the simulator has such a call too.
 STRANGERS = {
     "customer_hung_up_before_bridge": "1f8f02ed-ce50-4cbd-856b-e6f57061adc4",
     "double_bridge_race": "1f8f02ed-ce50-4cbd-856b-e6f57061adc4",
@@ -37,7 +37,9 @@ class Message:
     at: float = attrs.field(default=0.0, eq=False)
 
     def __str__(self) -> str:
-        return f"{self.at:7.3f} {self.what} {self.leg[:8]} " + " ".join(f"{name}={value}" for name, value in self.detail)
+        return f"{self.at:7.3f} {self.what} {self.leg[:8]} " + " ".join(
+            f"{name}={value}" for name, value in self.detail
+        )
 
 
 # Recorded by a client that left before the switch had said goodbye.
@@ -143,7 +145,9 @@ def shape(body: str) -> str:
     if body.startswith("{"):
         return json.dumps(_shape_of(json.loads(body), ""))
     if body.startswith(("<?xml", "=====")):
-        return "\n".join(re.sub(r"\d+|<agent>.*</agent>", "", line.strip()) for line in body.splitlines())
+        return "\n".join(
+            re.sub(r"\d+|<agent>.*</agent>|<host>.*</host>", "", line.strip()) for line in body.splitlines()
+        )
     if re.fullmatch(r"[0-9a-f-]{36}", body):
         return "a uuid"
     return re.sub(r"\d+", "#", body)

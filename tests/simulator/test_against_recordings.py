@@ -1,8 +1,8 @@
 """The simulator against recordings of a real switch: the same commands at the same times, the same messages back.
 
-The order of messages is a partial one. On a real switch each leg has its thread, and what two threads say at the same
-time may come in either order. COMMUTING names the pairs that do, each seen in the recordings; every other pair must come
-in the recorded order, for any seed.
+The order of messages is a partial one. On a real switch each leg has its thread, and what two threads say at the
+same time may come in either order. COMMUTING names the pairs that do, each seen in the recordings; every other pair
+must come in the recorded order, for any seed.
 """
 
 from __future__ import annotations
@@ -94,10 +94,20 @@ async def replay(name: str, seed: int) -> tuple[list[Frame], list[Message], list
 
 
 def _first_moment(frames: list[Frame], sent: list[Sent]) -> float:
-    """The wall-clock time at which the recording began: its first event was answered to its first `bgapi`."""
-    stamps = [int(frame.event["Event-Date-Timestamp"]) for frame in frames if frame.is_event]
-    first = next((command.at for command in sent if command.text.startswith("bgapi")), 1.0)
-    return stamps[0] / 1e6 - first if stamps else 1_795_216_000.0
+    """The wall-clock time at which the recording began: a command's first event carries the time it was sent at."""
+    for frame in frames:
+        if not frame.is_event:
+            continue
+        event = frame.event
+        stamp = int(event["Event-Date-Timestamp"]) / 1e6
+        if event["Event-Name"] == "CHANNEL_CREATE":
+            return stamp - next(command.at for command in sent if command.text.startswith("bgapi originate"))
+        if event.get("Job-Command", "originate") != "originate":
+            told = f"bgapi {event['Job-Command']} {event['Job-Command-Arg']}"
+            return stamp - next(command.at for command in sent if command.text == told)
+        if event["Event-Name"] == "CUSTOM":
+            return stamp - 1.0
+    return 1_795_216_000.0
 
 
 async def _start_stranger(switch: SimulatedSwitch, uuid: str | None) -> None:
@@ -108,7 +118,9 @@ async def _start_stranger(switch: SimulatedSwitch, uuid: str | None) -> None:
         nursery.start_soon(switch.serve_stream, far)
         nursery.start_soon(client.pump)
         await client.ask("auth ClueCon")
-        command = f"originate {{origination_uuid={uuid},ignore_early_media=true}}sofia/gateway/carrier_a/{STRANGERS_NUMBER}"
+        command = (
+            f"originate {{origination_uuid={uuid},ignore_early_media=true}}sofia/gateway/carrier_a/{STRANGERS_NUMBER}"
+        )
         await client.ask(f"api {command} &endless_playback(tone_stream://%(2000,4000,440,480);loops=-1)")
         await client.send("exit")
         await client.wait_closed()
@@ -128,13 +140,18 @@ async def _phones_come_and_go(switch: SimulatedSwitch) -> None:
 
 # Which pairs may come in either order.
 
+LEAVING = {"PLAYBACK_STOP", "CHANNEL_UNPARK"}
 ENDING = {"CHANNEL_UNBRIDGE", "CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY", "RECORD_STOP"}
 DONE = {"CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY"}
 
 
 def _leave_for_a_bridge(one: Message, other: Message) -> bool:
-    """Two legs leave what they did, each in its thread: nailed_up_agent_two_calls has both orders."""
-    return {one.what, other.what} == {"PLAYBACK_STOP", "CHANNEL_UNPARK"} and one.leg != other.leg
+    """Two legs leave what they did, each in its thread.
+
+    nailed_up_agent_two_calls has both orders: at its first bridge the customer's PLAYBACK_STOP comes first, at its
+    second the agent's CHANNEL_UNPARK.
+    """
+    return one.leg != other.leg and {one.what, other.what} <= LEAVING
 
 
 def _end_together(one: Message, other: Message) -> bool:
@@ -144,9 +161,9 @@ def _end_together(one: Message, other: Message) -> bool:
     double_bridge_race the endings of two customers interleave; in nailed_up_agent_two_calls the leg killed first is
     the last to be done.
     """
-    return one.leg != other.leg and (
-        (one.what in ENDING and other.what in DONE) or (one.what in DONE and other.what in ENDING)
-    )
+    if one.leg == other.leg:
+        return False
+    return (one.what in ENDING and other.what in DONE) or (one.what in DONE and other.what in ENDING)
 
 
 COMMUTING: tuple[Callable[[Message, Message], bool], ...] = (_leave_for_a_bridge, _end_together)
@@ -162,8 +179,22 @@ async def test_same_messages(name: str, seed: int, autojump_clock: trio.testing.
     _, real, simulated = await replay(name, seed)
     missing, extra = _difference(real, simulated), _difference(simulated, real)
     assert (missing, extra) == ([], [])
-    wrong = [f"{late} came before {early}" for early, late in inversions(real, simulated) if not _commute(early, late)]
+    wrong = [
+        f"{late} came before {early}" for early, late in inversions(real, simulated) if not _commute(early, late)
+    ]
     assert wrong == []
+    assert _out_of_time(real, simulated) == []
+
+
+def _out_of_time(real: list[Message], simulated: list[Message]) -> list[str]:
+    """Events much earlier or later than the real one; a sweep for expired registrations has no fixed time."""
+    left = list(simulated)
+    found = []
+    for message in real:
+        other = left.pop(left.index(message))
+        if ("Event-Subclass", "sofia::expire") not in message.detail and abs(other.at - message.at) > TIME_SLACK:
+            found.append(f"{message} came at {other.at:.3f}")
+    return found
 
 
 def _difference(one: list[Message], other: list[Message]) -> list[str]:

@@ -1,7 +1,7 @@
 """A client of the simulated switch for its own tests: it writes text, and cuts what comes into frames.
 
-It is written for these tests alone and shares nothing with the daemon's client or with the simulator's writer, so that
-neither can hide the other's mistakes.
+It is written for these tests alone and shares nothing with the daemon's client or with the simulator's writer, so
+that neither can hide the other's mistakes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect, text
+from sqlmodel import Session, SQLModel
+
+from campaigns import migrate, tables
+from campaigns.database import Database, open_database
+from dialer.errors import ConfigurationError
+
+
+def schema(session: Session) -> set[str]:
+    return set(inspect(session.connection()).get_table_names())
+
+
+async def test_the_migrated_schema_is_that_of_the_tables(database: Database) -> None:
+    def differences(session: Session) -> list[Any]:
+        context = MigrationContext.configure(session.connection(), opts={"compare_type": True})
+        return list(compare_metadata(context, SQLModel.metadata))
+
+    assert await database.read(differences) == []
+    assert tables.LeadRow.__tablename__ in await database.read(schema)
+
+
+async def test_opening_again_changes_nothing(url: str) -> None:
+    for _ in range(2):
+        async with open_database(url, node=None) as database:
+            version = await database.read(
+                lambda session: session.connection().execute(text("SELECT version_num FROM alembic_version")).all()
+            )
+            assert version == [(migrate.head(),)]
+
+
+async def test_a_newer_database_is_refused_and_not_touched(url: str, tmp_path: Path) -> None:
+    async with open_database(url, node=None) as database:
+        await database.write(
+            lambda session: session.connection().execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        )
+    path = tmp_path / "dialer.db"
+    before = path.read_bytes() if path.exists() else b""
+    with pytest.raises(ConfigurationError, match=r"made by a newer version .*9999.* nothing was touched"):
+        async with open_database(url, node=None):
+            raise AssertionError
+    assert not path.exists() or path.read_bytes() == before
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    upgrade = command.upgrade
+
+    def half(config: Any, revision: str) -> None:
+        upgrade(config, revision)
+        config.attributes["connection"].execute(text("CREATE TABLE half (id INTEGER)"))
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(command, "upgrade", half)
+    with pytest.raises(ZeroDivisionError):
+        async with open_database(url, node=None):
+            raise AssertionError
+    monkeypatch.setattr(command, "upgrade", lambda config, revision: None)
+    async with open_database(url, node=None) as database:
+        assert await database.read(schema) == set()
+    monkeypatch.setattr(command, "upgrade", upgrade)
+    async with open_database(url, node=None) as database:
+        assert "lead" in await database.read(schema)
+
+
+async def test_ddl_rolls_back(database: Database) -> None:
+    def work(session: Session) -> None:
+        session.connection().execute(text("CREATE TABLE half (id INTEGER)"))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await database.write(work)
+    assert "half" not in await database.read(schema)
+
+
+async def test_several_programs_may_start_at_once(url: str) -> None:
+    """Eight tasks here, and two processes, on a database that does not exist yet."""
+    program = (
+        "import sys, trio\n"
+        "from campaigns.database import open_database\n"
+        "async def main():\n"
+        "    sys.stdout.write('ready\\n'), sys.stdout.flush(), sys.stdin.readline()\n"
+        f"    async with open_database({url!r}, node=None) as database:\n"
+        "        await database.write(lambda session: None)\n"
+        "trio.run(main)\n"
+    )
+    others = [
+        subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: ASYNC220
+        for _ in range(2)
+    ]
+    for other in others:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        await trio.to_thread.run_sync(other.stdout.readline)
+
+    async def open_and_write() -> None:
+        async with open_database(url, node=None) as database:
+            await database.write(lambda session: None)
+
+    async with trio.open_nursery() as nursery:
+        for other in others:
+            nursery.start_soon(trio.to_thread.run_sync, partial(other.communicate, b"go\n"))
+        for _ in range(8):
+            nursery.start_soon(open_and_write)
+    assert [other.returncode for other in others] == [0, 0]
+
+
+async def test_rows_that_refer_to_nothing_stop_a_migration(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    upgrade = command.upgrade
+
+    def orphan(config: Any, revision: str) -> None:
+        upgrade(config, revision)
+        config.attributes["connection"].execute(text("INSERT INTO staged_lead VALUES (1, 9, '+1', '[]', NULL, '')"))
+
+    monkeypatch.setattr(command, "upgrade", orphan)
+    with pytest.raises(Exception, match="refer to nothing"):
+        async with open_database(sqlite_url, node=None):
+            raise AssertionError
+    with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as connection:
+        assert connection.execute("SELECT * FROM sqlite_master").fetchall() == []
+    connection.close()
