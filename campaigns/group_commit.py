@@ -122,11 +122,17 @@ class GroupCommit:
         committing = False
         try:
             with self._lane.engine.connect() as connection:
-                connection.begin()
-                for job in batch:
-                    self._run_one(connection, job)
-                committing = True
-                connection.commit()
+                try:
+                    connection.begin()
+                    for job in batch:
+                        self._run_one(connection, job)
+                    committing = True
+                    connection.commit()
+                except BaseException:
+                    # SQLite keeps a transaction whose COMMIT failed, while SQLAlchemy believes that it has ended.
+                    if not connection.invalidated:
+                        connection.connection.rollback()
+                    raise
         except BaseException as error:  # noqa: BLE001 - whatever it is, the callers wait to be told
             cause = error.__cause__ or error if isinstance(error, _TransactionLostError) else error
             for job in batch:

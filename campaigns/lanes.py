@@ -281,3 +281,4 @@ class SqliteLane:
         with trio.CancelScope(shield=True):
             await run(self, self.engine.dispose)
             await self._connection.stop()
+            await trio.to_thread.run_sync(self._connection._thread.join)

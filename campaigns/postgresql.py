@@ -25,6 +25,7 @@ from dialer.errors import ConfigurationError, DialerError, UnavailableError
 
 CONNECT_SECONDS = 10  # to a server that does not answer
 STATEMENT_SECONDS = 60  # nothing of ours takes a tenth of it; a stuck server must not hold a caller for ever
+_BETWEEN_CUTS_SECONDS = 0.05
 _LOCK_SPACE = 0x6469616C  # "dial": keeps our advisory locks apart from other programs'
 _THE_DAEMON = 0
 
@@ -110,6 +111,7 @@ class PostgresLane:
         self._unwanted = False
         self._running: psycopg.Connection[Any] | None = None
         self._cutter: threading.Thread | None = None
+        self._done = threading.Event()  # the read that runs has ended; each has its own
         self._queue: SimpleQueue[tuple[Reply | None, Callable[[], Any]] | None] = SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name=f"lane to {name}", daemon=True)
@@ -127,6 +129,7 @@ class PostgresLane:
     def _serve(self) -> None:
         while (item := self._queue.get()) is not None:
             reply, function = item
+            done = self._done
             try:
                 result = function()
             except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for it
@@ -135,8 +138,10 @@ class PostgresLane:
             else:
                 if reply is not None:
                     reply.call_soon_threadsafe(reply.set_result, result)
-            if self._cutter is not None:
-                self._cutter.join()  # so that it does not hit whatever comes next
+            done.set()
+            cutter, self._cutter = self._cutter, None
+            if cutter is not None:
+                cutter.join()  # so that it does not hit whatever comes next
 
     def submit(self, function: Callable[[], None], reply: Reply | None = None) -> None:
         if self._closed:
@@ -145,14 +150,23 @@ class PostgresLane:
 
     def cut(self) -> None:
         self._unwanted = True
-        connection = self._running
-        if connection is not None and not connection.closed:
-            self._cutter = threading.Thread(target=_cancel, args=(connection,), daemon=True)
-            self._cutter.start()
+        self._cutter = threading.Thread(target=self._cut, args=(self._done,), daemon=True)
+        self._cutter.start()
+
+    def _cut(self, done: threading.Event) -> None:
+        # Again and again, since PostgreSQL ignores it between two statements, and the next may be the long one.
+        while not done.is_set():
+            connection = self._running
+            if connection is not None and not connection.closed:
+                try:
+                    connection.cancel_safe(timeout=CONNECT_SECONDS)
+                except psycopg.Error:
+                    pass  # the link is broken: then the read ends too
+            done.wait(_BETWEEN_CUTS_SECONDS)
 
     def start_read(self) -> None:
         self._unwanted = False
-        self._cutter = None
+        self._done = threading.Event()
 
     def is_lost(self, connection: Connection) -> bool:
         return connection.invalidated
@@ -170,10 +184,3 @@ class PostgresLane:
             self._closed = True
             self._queue.put(None)
             await trio.to_thread.run_sync(self._thread.join)
-
-
-def _cancel(connection: psycopg.Connection[Any]) -> None:
-    try:
-        connection.cancel_safe(timeout=CONNECT_SECONDS)
-    except psycopg.Error:
-        pass  # the link is broken: then the read ends too

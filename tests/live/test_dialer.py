@@ -57,7 +57,8 @@ async def only_parked_agents(laboratory: Laboratory, count: int) -> bool:
 @pytest.mark.parametrize("phones", ["nailed_up", "on_demand"])
 async def test_three_hundred_leads_of_every_outcome(laboratory: Laboratory, tmp_path: Path, phones: str) -> None:
     # `gone` at 5 ms: over before any bridge can be asked for
-    await laboratory.carrier(ring=(100, 300), talk=(300, 1500), early=(200, 400), gone=5)
+    # and customers stay longer than a phone that is rung for each call needs to be picked up
+    await laboratory.carrier(ring=(100, 300), talk=(1200, 2000), early=(200, 400), gone=5)
     agents = await laboratory.phones(5, ring=(50, 150))
     numbers = {outcome.number(index): outcome for outcome, count in EACH.items() for index in range(count)}
     assert len(numbers) == 300
