@@ -12,6 +12,7 @@ methods that ask asyncio for a future are overridden. The private names used are
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from typing import Any, Protocol, Self, TypeVar, TypeVarTuple, Unpack
@@ -98,11 +99,15 @@ class Lane(Protocol):
         ...
 
     def cut(self) -> None:
-        """Stop the read that is running, from trio's thread, without blocking."""
+        """Stop the read that has been started, from trio's thread, without blocking."""
         ...
 
     def start_read(self) -> None:
-        """Take back an earlier `cut`, when the lane has nothing to do."""
+        """From now on `cut` works. Called before a read is submitted."""
+        ...
+
+    def end_read(self) -> None:
+        """From now on `cut` does nothing, and none is under way. Called in the lane's thread."""
         ...
 
     def is_lost(self, connection: Connection) -> bool:
@@ -131,9 +136,13 @@ async def read(lane: Lane, work: Callable[[Session], T]) -> T:
 
     def whole() -> T:
         with Session(lane.engine, expire_on_commit=False) as session:
-            result = work(session)
-            session.flush()  # a read that changes a row is a mistake: it is refused here and not just forgotten
-            return result
+            try:
+                result = work(session)
+                session.flush()  # a read that changes a row is a mistake: it is refused here and not just forgotten
+                return result
+            finally:
+                # What comes now is the rollback. If that were cut, SQLAlchemy would throw the connection away.
+                lane.end_read()
 
     await trio.lowlevel.checkpoint_if_cancelled()
     lane.start_read()
@@ -224,6 +233,8 @@ class SqliteLane:
     def __init__(self, name: str, connection: _TrioConnection, *, writer: bool) -> None:
         self.name = name
         self._connection = connection
+        self._cutting = threading.Lock()  # over the two below and interrupt()
+        self._reading = False
         self._unwanted = False
         # One connection for as long as the lane lives: SQLAlchemy is lent it, and must not make another.
         self.engine = create_engine("sqlite://", creator=lambda: connection._conn, poolclass=StaticPool)
@@ -252,9 +263,14 @@ class SqliteLane:
         lane = cls(name, connection, writer=writer)
         try:
             await connection
+            # What SQLAlchemy does with a new connection must not be cut by a cancelled read either.
+            await run(lane, lane._first_use)
         except sqlite3.Error as error:
             raise sqlite_unavailable(name, error) or error from error
         return lane
+
+    def _first_use(self) -> None:
+        self.engine.connect().close()
 
     def submit(self, function: Callable[[], None], reply: Reply | None = None) -> None:
         self._connection.submit(function, reply)
@@ -263,12 +279,18 @@ class SqliteLane:
         return self._unwanted
 
     def cut(self) -> None:
-        # interrupt() ends a statement that is running; the flag one that starts a moment later.
-        self._unwanted = True
-        self._connection._conn.interrupt()
+        with self._cutting:
+            if self._reading:
+                # interrupt() ends a statement that is running; the flag one that starts a moment later.
+                self._unwanted = True
+                self._connection._conn.interrupt()
 
     def start_read(self) -> None:
-        self._unwanted = False
+        self._reading = True
+
+    def end_read(self) -> None:
+        with self._cutting:
+            self._reading = self._unwanted = False
 
     def is_lost(self, connection: Connection) -> bool:
         # A full disk and its like make SQLite roll the whole transaction back by itself.

@@ -12,21 +12,24 @@ import codecs
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 import attrs
 import trio
+from sqlmodel import Session
 
 from campaigns import staging, store
 from campaigns.campaign import Campaign, zone_info
 from campaigns.database import Database
 from campaigns.lead import parse_number
 from dialer.errors import InputRefusedError
+
+T = TypeVar("T")
 
 NUMBER_COLUMNS = (
     *("number", "phone", "phone_number", "telephone", "telephone_number", "mobile", "mobile_number", "mobile_phone"),
@@ -130,14 +133,26 @@ async def finish_imports(database: Database, now: datetime) -> None:
 
 async def _carry_out(database: Database, import_id: int, now: datetime) -> int:
     added = 0
-    while (chunk := await database.write(partial(staging.carry_out, import_id=import_id, now=now))) is not None:
+    while (chunk := await _in_turn(database, partial(staging.carry_out, import_id=import_id, now=now))) is not None:
         added += chunk
     return added
 
 
 async def _discard(database: Database, import_id: int) -> None:
-    while await database.write(partial(staging.discard, import_id=import_id)):
+    while await _in_turn(database, partial(staging.discard, import_id=import_id)):
         pass
+
+
+async def _in_turn(database: Database, work: Callable[[Session], T]) -> T:
+    """Write, and stay away for as long as that took.
+
+    SQLite does not queue its writers: another process looks now and then whether the database is free. Chunk upon
+    chunk would leave it no chance to find it so, and a daemon's writes would time out.
+    """
+    began = trio.current_time()
+    result = await database.write(work)
+    await trio.sleep(trio.current_time() - began)
+    return result
 
 
 def _next_chunk(rows: Iterator[_Row | Refusal], refused: list[Refusal]) -> list[Mapping[str, str | None]]:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 
 from alembic import command
 from alembic.config import Config
@@ -48,9 +49,14 @@ def migrate(engine: Engine, name: str) -> None:
 
 def head() -> str:
     """The revision that this version works with."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    revision = _scripts().get_current_head()
     assert revision is not None
     return revision
+
+
+@cache
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
 
 
 def _config() -> Config:
@@ -62,7 +68,7 @@ def _config() -> Config:
 
 def _revision(connection: Connection, name: str) -> str | None:
     found = MigrationContext.configure(connection).get_current_revision()
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    known = {script.revision for script in _scripts().walk_revisions()}
     if found is not None and found not in known:
         raise ConfigurationError(
             f"the database {name} was made by a newer version (its revision is {found}, this version knows up to"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import zlib
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -24,6 +25,7 @@ from campaigns.lanes import Reply, run
 from dialer.errors import ConfigurationError, DialerError, UnavailableError
 
 CONNECT_SECONDS = 10  # to a server that does not answer
+PATIENCE_SECONDS = 3.0  # for the server to notice that the daemon whose place we take has died
 STATEMENT_SECONDS = 60  # nothing of ours takes a tenth of it; a stuck server must not hold a caller for ever
 _BETWEEN_CUTS_SECONDS = 0.05
 _LOCK_SPACE = 0x6469616C  # "dial": keeps our advisory locks apart from other programs'
@@ -67,12 +69,16 @@ def hold_locks(engine: Engine, name: str, node: str, *, exclusive: bool) -> None
         if not exclusive:
             wanted.append(("pg_try_advisory_lock", _node_key(node)))
         message = None
+        deadline = time.monotonic() + PATIENCE_SECONDS
         with dbapi_connection.cursor() as cursor:
             for function, key in wanted:
-                cursor.execute(f"SELECT {function}(%s, %s)", (_LOCK_SPACE, key))
-                if cursor.fetchone() != (True,):
-                    message = _refusal(cursor, name, node, key, exclusive=exclusive)
-                    break
+                while message is None:
+                    cursor.execute(f"SELECT {function}(%s, %s)", (_LOCK_SPACE, key))
+                    if cursor.fetchone() == (True,):
+                        break
+                    if time.monotonic() > deadline:
+                        message = _refusal(cursor, name, node, key, exclusive=exclusive)
+                    time.sleep(0.02)
         if message is not None:
             dbapi_connection.close()
             raise UnavailableError(message) if opened else ConfigurationError(message)
@@ -108,10 +114,12 @@ class PostgresLane:
     def __init__(self, name: str, engine: Engine) -> None:
         self.name = name
         self.engine = engine
-        self._unwanted = False
         self._running: psycopg.Connection[Any] | None = None
+        self._cutting = threading.Lock()  # over the four below
+        self._reading = False
+        self._unwanted = False
         self._cutter: threading.Thread | None = None
-        self._done = threading.Event()  # the read that runs has ended; each has its own
+        self._ended = threading.Event()
         self._queue: SimpleQueue[tuple[Reply | None, Callable[[], Any]] | None] = SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name=f"lane to {name}", daemon=True)
@@ -129,7 +137,6 @@ class PostgresLane:
     def _serve(self) -> None:
         while (item := self._queue.get()) is not None:
             reply, function = item
-            done = self._done
             try:
                 result = function()
             except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for it
@@ -138,10 +145,6 @@ class PostgresLane:
             else:
                 if reply is not None:
                     reply.call_soon_threadsafe(reply.set_result, result)
-            done.set()
-            cutter, self._cutter = self._cutter, None
-            if cutter is not None:
-                cutter.join()  # so that it does not hit whatever comes next
 
     def submit(self, function: Callable[[], None], reply: Reply | None = None) -> None:
         if self._closed:
@@ -149,24 +152,34 @@ class PostgresLane:
         self._queue.put((reply, function))
 
     def cut(self) -> None:
-        self._unwanted = True
-        self._cutter = threading.Thread(target=self._cut, args=(self._done,), daemon=True)
-        self._cutter.start()
+        with self._cutting:
+            if self._reading:
+                self._unwanted = True
+                self._cutter = threading.Thread(target=self._cut, args=(self._ended,), daemon=True)
+                self._cutter.start()
 
-    def _cut(self, done: threading.Event) -> None:
+    def _cut(self, ended: threading.Event) -> None:
         # Again and again, since PostgreSQL ignores it between two statements, and the next may be the long one.
-        while not done.is_set():
+        while not ended.is_set():
             connection = self._running
             if connection is not None and not connection.closed:
                 try:
                     connection.cancel_safe(timeout=CONNECT_SECONDS)
                 except psycopg.Error:
                     pass  # the link is broken: then the read ends too
-            done.wait(_BETWEEN_CUTS_SECONDS)
+            ended.wait(_BETWEEN_CUTS_SECONDS)
 
     def start_read(self) -> None:
-        self._unwanted = False
-        self._done = threading.Event()
+        self._ended = threading.Event()
+        self._reading = True
+
+    def end_read(self) -> None:
+        with self._cutting:
+            self._reading = self._unwanted = False
+            self._ended.set()
+            cutter, self._cutter = self._cutter, None
+        if cutter is not None:
+            cutter.join()  # so that it does not hit whatever comes next
 
     def is_lost(self, connection: Connection) -> bool:
         return connection.invalidated
@@ -178,9 +191,19 @@ class PostgresLane:
             return UnavailableError(f"the database {self.name} cannot be used now: {error.orig}; nothing was changed")
         return None
 
+    def _let_go(self) -> None:
+        # By itself the server does it when it sees that we are gone, which is later than our successor may come.
+        connection = self._running
+        if connection is not None and not connection.closed and not connection.broken:
+            try:
+                connection.execute("SELECT pg_advisory_unlock_all()")
+            except psycopg.Error:
+                pass  # the link is broken: then they are gone, or soon will be
+        self.engine.dispose()
+
     async def close(self) -> None:
         with trio.CancelScope(shield=True):
-            await run(self, self.engine.dispose)
+            await run(self, self._let_go)
             self._closed = True
             self._queue.put(None)
             await trio.to_thread.run_sync(self._thread.join)

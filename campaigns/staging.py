@@ -101,9 +101,8 @@ def carry_out(session: Session, import_id: int, now: datetime) -> int | None:
         "updated_at": literal(now, _lead.c.updated_at.type),
     }
     query = select(*leads.values()).where(chunk).order_by(_staged.c.id)
-    added = session.connection().execute(
-        _insert(session, _lead).from_select(list(leads), query).on_conflict_do_nothing()
-    )
+    insert = _insert(session, _lead).from_select(list(leads), query).on_conflict_do_nothing()
+    added = session.connection().execute(insert, execution_options={"preserve_rowcount": True})
     session.connection().execute(delete(_staged).where(chunk))
     return added.rowcount
 

@@ -17,7 +17,7 @@ from dialer.calls.attempt import Attempt, Phase
 from dialer.calls.gateway import Gateway
 from dialer.calls.world import World
 from dialer.errors import UnavailableError
-from dialer.pacing.pacer import Decision, Pacer, View
+from dialer.pacing.pacer import Pacer, View
 from dialer.records.ledger import DatabaseLedger
 from dialer.shared_state import SharedState
 
@@ -154,9 +154,9 @@ class CampaignRunner:
         self.view.reason = "; ".join(dict.fromkeys(reasons))
 
     async def _dial_on(self, switch: str, gateways: list[Gateway]) -> str:
-        idle = await self._world.roster.idle_count(self.campaign.name, switch)
-        self.view.idle_agents += idle
-        decision = self._decide(switch, idle)
+        view = await self._look(switch)
+        self.view.idle_agents += view.idle_agents
+        decision = self._pacer.decide(view)
         for uuid in decision.cancel:
             self.attempts[uuid].take_back()
         if not decision.calls:
@@ -168,19 +168,30 @@ class CampaignRunner:
             return "every gateway is at its limit of calls, or of calls per second"
         return decision.reason if placed else "no lead may be called now"
 
-    def _decide(self, switch: str, idle: int) -> Decision:
-        mine = [attempt for attempt in self.attempts.values() if attempt.lease.switch == switch]
+    async def _look(self, switch: str) -> View:
+        """What the pacer is to see. Calls are counted before and after the agents, and the larger count is shown:
+
+        a call that takes its agent in between would otherwise be missing while its agent still counts as idle, and
+        one call too many would be placed.
+        """
+        ringing, waiting = self._open_calls(switch)
+        idle_agents = await self._world.roster.idle_count(self.campaign.name, switch)
+        ringing_after, waiting_after = self._open_calls(switch)
+        if ringing_after + waiting_after > ringing + waiting:
+            ringing, waiting = ringing_after, waiting_after
         limit = self.campaign.max_calls_in_flight
-        return self._pacer.decide(
-            View(
-                now_seconds=trio.current_time(),
-                idle_agents=idle,
-                ringing=sum(attempt.phase is Phase.DIALING for attempt in mine),
-                waiting=sum(attempt.phase is Phase.WAITING for attempt in mine),
-                in_flight=len(mine),
-                channels_left=None if limit is None else max(0, limit - len(self.attempts)),
-            )
+        return View(
+            now_seconds=trio.current_time(),
+            idle_agents=idle_agents,
+            ringing=ringing,
+            waiting=waiting,
+            in_flight=sum(attempt.lease.switch == switch for attempt in self.attempts.values()),
+            channels_left=None if limit is None else max(0, limit - len(self.attempts)),
         )
+
+    def _open_calls(self, switch: str) -> tuple[int, int]:
+        phases = [attempt.phase for attempt in self.attempts.values() if attempt.lease.switch == switch]
+        return phases.count(Phase.DIALING), phases.count(Phase.WAITING)
 
     async def _place(self, calls: int, switch: str, gateways: list[Gateway]) -> int | None:
         """Places up to `calls` calls and says how many; None if no trunk had room."""

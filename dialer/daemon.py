@@ -21,12 +21,14 @@ import structlog
 import trio
 
 from campaigns.database import Database, open_database
+from campaigns.tables import AttemptRow
+from dialer.agents.agent import Agent
 from dialer.agents.nailed_up import NailedUpPhones
 from dialer.agents.presence import Presence
 from dialer.agents.roster import Roster
 from dialer.calls.gateway import Gateways
 from dialer.calls.live_calls import LiveCalls
-from dialer.calls.recovery import reconcile_legs, resolve_attempt
+from dialer.calls.recovery import hang_up_orphans, reconcile_legs, resolve_attempt
 from dialer.calls.snapshot import Snapshot, take_snapshot
 from dialer.calls.world import World
 from dialer.campaign_desk import CampaignDesk
@@ -189,22 +191,33 @@ class Daemon:
         """Puts every belief about `switch` right before it is dialed on again."""
         snapshot = await take_snapshot(switch)
         await reconcile_legs(self.world, switch, snapshot)
-        agents = [agent for agent in await self.roster.agents() if agent.node == self.settings.node and agent.leg]
-        legs = {agent.extension: agent.leg for agent in agents}
+        agents = await self.roster.agents()
+        legs = {agent.extension: agent.leg for agent in agents if agent.node == self.settings.node and agent.leg}
+        leftovers = [] if switch.name in self._recovered else await self._leftovers(switch)
+        owned = {*legs.values(), *(row.uuid for row in leftovers)}
+        snapshot = await hang_up_orphans(self.world, switch, snapshot, owned)
         await self.presence.rebuild(switch, snapshot, frozenset(legs.values()))
         if switch.name not in self._recovered:
             self.phones.adopt(legs, snapshot)
-            await self._resolve_leftovers(switch, snapshot, calls)
+            await self._resolve(leftovers, agents, snapshot, calls)
             self._recovered.add(switch.name)
         self.phones.wake()
 
-    async def _resolve_leftovers(self, switch: Switch, snapshot: Snapshot, calls: trio.Nursery) -> None:
-        """What a former life of this daemon left open is brought to its end, once."""
+    async def _leftovers(self, switch: Switch) -> list[AttemptRow]:
+        """What a former life of this daemon left open on `switch`."""
+        return [
+            row
+            for row in await self.ledger.open_attempts()
+            if row.switch == switch.name and row.uuid not in self.world.live_calls
+        ]
+
+    async def _resolve(
+        self, leftovers: list[AttemptRow], agents: list[Agent], snapshot: Snapshot, calls: trio.Nursery
+    ) -> None:
+        """Brings what a former life left open to its end, once."""
         await self.campaigns.refresh()
-        claims = {agent.token: agent for agent in await self.roster.agents() if agent.token}
-        for row in await self.ledger.open_attempts():
-            if row.switch != switch.name or row.uuid in self.world.live_calls:
-                continue
+        claims = {agent.token: agent for agent in agents if agent.token}
+        for row in leftovers:
             campaign = self.campaigns.by_id(row.campaign_id)
             if campaign is None:
                 log.error("attempt_of_unknown_campaign", attempt=row.uuid)

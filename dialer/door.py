@@ -87,8 +87,10 @@ def _is_alive(path: Path) -> bool:
         probe.settimeout(1.0)
         try:
             probe.connect(str(path))
-        except OSError:
+        except (ConnectionRefusedError, FileNotFoundError):
             return False
+        except OSError:  # too busy to take us in, or not ours to ask: somebody is there
+            return True
         return True
 
 
@@ -109,7 +111,7 @@ async def _answer(line: bytes, handlers: Mapping[str, Handler]) -> bytes:
             raise InputRefusedError(f"a request is one line of JSON of at most {MAX_REQUEST_BYTES} bytes")
         try:
             request = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputRefusedError(f"a request is one line of JSON: {error}") from error
         verb = request.pop("verb", None) if isinstance(request, dict) else None
         handler = handlers.get(verb) if isinstance(verb, str) else None
@@ -119,6 +121,13 @@ async def _answer(line: bytes, handlers: Mapping[str, Handler]) -> bytes:
             answer = {"ok": await handler(**request)}
         except TypeError as error:
             raise InputRefusedError(f"{verb}: {error}") from error
+        except DialerError:
+            raise
+        except Exception as error:  # a question must not end the calls of everybody else
+            log.exception("door_request_failed", verb=verb)
+            raise InputRefusedError(
+                f"{verb}: failed inside the daemon ({type(error).__name__}: {error}); its log tells more"
+            ) from error
     except DialerError as error:
         answer = {"error": str(error)}
     return json.dumps(answer).encode() + b"\n"
@@ -145,7 +154,7 @@ def ask(path: Path, verb: str, **arguments: Any) -> Any:
                 f"no daemon answers at {path} ({error}): start it with `dialer run`, "
                 "or name the configuration it runs with in --config"
             ) from error
-    if not data:
+    if not data.endswith(b"\n"):
         raise UnavailableError(f"the daemon at {path} closed the door without an answer")
     answer = json.loads(data)
     if "error" in answer:

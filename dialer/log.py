@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Final, TextIO
 
 import structlog
@@ -17,11 +17,12 @@ import structlog
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 # Keys whose values are telephone numbers, or may hold one.
 _NUMBER_KEYS: Final = frozenset({"number", "caller_id", "callee", "destination"})
-_LONG_NUMBER: Final = re.compile(r"(?<![\w.-])\+?\d{8,15}(?![\w.-])")
+# Not a part of an address, a decimal or a uuid; a full stop or a dash after it is the sentence's own.
+_LONG_NUMBER: Final = re.compile(r"(?<![\w.-])\+?\d{8,15}(?![.-]?\w)")
 
 
 def mask(number: str) -> str:
-    """`number` with all but its country's first digits and its last two hidden: +15551234567 is +155*******67."""
+    """`number` with all but its country's first digits and its last two hidden: +15551234567 is +155******67."""
     if len(number) <= 6:
         return "*" * len(number)
     return number[:4] + "*" * (len(number) - 6) + number[-2:]
@@ -31,12 +32,21 @@ def _mask_numbers(_logger: Any, level: str, record: MutableMapping[str, Any]) ->
     if level == "debug":
         return record
     for key, value in record.items():
-        if isinstance(value, str):
-            if key in _NUMBER_KEYS:
-                record[key] = mask(value)
-            elif key != "timestamp":
-                record[key] = _LONG_NUMBER.sub(lambda match: mask(match.group()), value)
+        if key != "timestamp":
+            record[key] = _masked(key, value)
     return record
+
+
+def _masked(key: str, value: Any) -> Any:
+    if key in _NUMBER_KEYS and isinstance(value, str | int):
+        return mask(str(value))
+    if value is None or isinstance(value, int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _masked(str(name), inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_masked(key, inner) for inner in value]
+    return _LONG_NUMBER.sub(lambda match: mask(match.group()), value if isinstance(value, str) else repr(value))
 
 
 def _escape_controls(_logger: Any, _level: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

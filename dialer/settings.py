@@ -5,6 +5,7 @@ Units are in the names. Defaults are here and nowhere else; config/dialer.toml s
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from pathlib import Path
@@ -17,11 +18,24 @@ from dialer.errors import ConfigurationError
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 # The password every FreeSWITCH ships with. Good enough on loopback, where whoever can use it owns the machine anyway.
 DEFAULT_PASSWORD: Final = "ClueCon"  # noqa: S105
-_LOOPBACK: Final = ("127.", "::1", "localhost")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def without_password(url: str) -> str:
+    """`url` as it may be shown."""
+    head, at, tail = url.partition("?")[0].rpartition("@")
+    scheme, colon, _ = head.partition("://")
+    return f"{scheme}{colon}…@{tail}" if at and colon else f"…@{tail}" if at else tail
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class SwitchSettings(_Section):
@@ -30,7 +44,7 @@ class SwitchSettings(_Section):
     name: Name
     host: str = "127.0.0.1"
     port: int = Field(default=8021, ge=1, le=65535)
-    password: str | None = None
+    password: str | None = Field(default=None, repr=False)
     password_file: Path | None = None
     password_env: str | None = None
     # The domain phones register under on this switch: user/EXTENSION@DOMAIN.
@@ -62,7 +76,7 @@ class SwitchSettings(_Section):
             if self.password_env not in os.environ:
                 raise ConfigurationError(f"{where}: the environment variable {self.password_env} is not set")
             password = os.environ[self.password_env]
-        if password == DEFAULT_PASSWORD and not self.host.startswith(_LOOPBACK):
+        if password == DEFAULT_PASSWORD and not _is_loopback(self.host):
             raise ConfigurationError(
                 f"{where}: the default event-socket password is refused for {self.host}, which is not loopback: "
                 "set another in event_socket.conf.xml and name its file in password_file"
@@ -91,7 +105,7 @@ class GatewaySettings(_Section):
 
 
 class DatabaseSettings(_Section):
-    url: str = "sqlite:////var/lib/dialer/dialer.db"
+    url: str = Field(default="sqlite:////var/lib/dialer/dialer.db", repr=False)
 
     @field_validator("url")
     @classmethod
@@ -104,7 +118,7 @@ class DatabaseSettings(_Section):
 class RedisSettings(_Section):
     """Where agents and gateway slots are kept. Without a URL the daemon runs a private redis-server."""
 
-    url: str | None = None
+    url: str | None = Field(default=None, repr=False)
     prefix: str = Field(default="dialer:", pattern=r"^[A-Za-z0-9_.:-]{0,64}$")
     registrations_key: str = "registrations"
     registrations_channel: str = "registrations"
@@ -155,16 +169,19 @@ class Settings(_Section):
     def _names_agree(self) -> Settings:
         switches = [switch.name for switch in self.switch]
         gateways = [gateway.name for gateway in self.gateway]
-        for kind, names in (("switch", switches), ("gateway", gateways)):
-            doubled = sorted({name for name in names if names.count(name) > 1})
-            if doubled:
-                raise ValueError(f"{kind} {', '.join(doubled)} is there twice; each needs a name of its own")
-        for gateway in self.gateway:
-            if gateway.switch not in switches:
-                raise ValueError(
-                    f"gateway {gateway.name!r} is on the switch {gateway.switch!r}, which is not configured; "
-                    f"there is {', '.join(switches)}"
-                )
+        mistakes = [
+            f"{kind} {name!r} is there twice; each needs a name of its own"
+            for kind, names in (("switch", switches), ("gateway", gateways))
+            for name in sorted({name for name in names if names.count(name) > 1})
+        ]
+        mistakes += [
+            f"gateway {gateway.name!r} is on the switch {gateway.switch!r}, which is not configured; "
+            f"there is {', '.join(switches)}"
+            for gateway in self.gateway
+            if gateway.switch not in switches
+        ]
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
         return self
 
     def gateway_named(self, name: str) -> GatewaySettings | None:
@@ -205,7 +222,10 @@ def describe_mistakes(error: ValidationError, source: str) -> str:
             message = "there is no such key"
         elif mistake["type"] == "missing":
             message = "is missing"
-        elif where != "the file" and "password" not in where:
-            message = f"{message} (it is {mistake['input']!r})"
-        lines.append(f"{source}: {where}: {message}")
+        elif "password" not in where and isinstance(mistake["input"], str | int | float):
+            # A whole table is not shown: a password may be in it.
+            shown = mistake["input"]
+            shown = without_password(shown) if where.endswith("url") and isinstance(shown, str) else shown
+            message = f"{message} (it is {shown!r})"
+        lines += [f"{source}: {where}: {one}" for one in message.splitlines()]
     return "\n".join(lines)

@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dialer.errors import ConfigurationError, UnavailableError
+from dialer.settings import without_password
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -86,19 +87,18 @@ async def open_shared_state(url: str, timeout_seconds: float) -> AsyncIterator[S
             # One more try on a fresh connection: after a restart of Redis the pool is full of dead ones.
             retry=Retry(NoBackoff(), 1),
         )
-    except ValueError as error:
-        raise ConfigurationError(f"redis.url {url!r}: {error}") from error
-    state = SharedState(client, _without_password(url))
+    except ValueError:
+        # Not chained: that error may quote a part of the password.
+        raise ConfigurationError(
+            f"redis.url {without_password(url)!r}: a URL like redis://HOST:PORT/0, rediss://… or unix:///PATH is "
+            "needed; special characters of a password are written as %XX"
+        ) from None
+    state = SharedState(client, without_password(url))
     try:
         await state.run(lambda client: client.ping())
         yield state
     finally:
         client.close()
-
-
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    return f"{head.split('://', 1)[0]}://…@{tail}" if at else url
 
 
 def find_redis_server() -> str:

@@ -90,10 +90,11 @@ elseif verb == 'claim' then
   if not extension then
     extension = redis.call('ZRANGE', queue, 0, 0)[1]
     if not extension then return {} end
-    settle(extension, {'token', token, 'bridged', '', 'lease_until_ms', tostring(now + lease_ms)})
+    settle(extension, {'token', token, 'bridged', ''})
     redis.call('HSET', prefix .. 'claims', token, extension)
   end
   redis.call('ZADD', prefix .. 'leases', now + lease_ms, token)
+  redis.call('HSET', agent_key(extension), 'lease_until_ms', tostring(now + lease_ms))
   local found = redis.call('HMGET', agent_key(extension), 'leg', 'phones')
   return {extension, found[1] or '', found[2] or 'nailed_up'}
 
@@ -102,15 +103,19 @@ elseif verb == 'bridged' then
   local extension = redis.call('HGET', prefix .. 'claims', token)
   if not extension then return 0 end
   redis.call('ZADD', prefix .. 'leases', now + lease_ms, token)
-  redis.call('HINCRBY', agent_key(extension), 'calls_taken', 1)
+  if redis.call('HGET', agent_key(extension), 'bridged') ~= '1' then
+    redis.call('HINCRBY', agent_key(extension), 'calls_taken', 1)
+  end
   settle(extension, {'bridged', '1', 'lease_until_ms', tostring(now + lease_ms)})
   return 1
 
 elseif verb == 'renew' then
   local held = 0
   for i = 4, #ARGV do
-    if redis.call('HEXISTS', prefix .. 'claims', ARGV[i]) == 1 then
+    local extension = redis.call('HGET', prefix .. 'claims', ARGV[i])
+    if extension then
       redis.call('ZADD', prefix .. 'leases', now + tonumber(ARGV[3]), ARGV[i])
+      redis.call('HSET', agent_key(extension), 'lease_until_ms', tostring(now + tonumber(ARGV[3])))
       held = held + 1
     end
   end

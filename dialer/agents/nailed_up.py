@@ -208,12 +208,15 @@ class NailedUpPhones:
     async def _give_up(self, watch: LegWatch, extension: str, switch: Switch) -> None:
         """The leg is gone or not wanted: nobody is to be sent there any more."""
         try:
+            # A stop while they talk, or while the switch is away: the next life finds the leg by the agent's facts.
+            if watch.leg.bridged or not (watch.leg.ended or switch.connected):
+                return
             agent = await self._world.roster.agent(extension)
             if agent.leg == watch.leg.uuid:
                 await self._world.roster.change(extension, leg="")
-            if not watch.leg.ended and not watch.leg.bridged:
+            if not watch.leg.ended:
                 await switch.run_command(Kill(watch.leg.uuid), within_seconds=KILL_SECONDS)
-            elif watch.leg.ended:
+            else:
                 log.info("agent_leg_ended", agent=extension, cause=watch.leg.cause)
         except (UnavailableError, OutcomeUnknownError, CommandRefusedError) as error:
             log.warning("agent_leg_not_given_up", agent=extension, error=str(error))

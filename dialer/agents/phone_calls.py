@@ -7,6 +7,8 @@ microseconds.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Collection
 from typing import Any, Final
 
 import attrs
@@ -14,6 +16,9 @@ import attrs
 from dialer.calls.snapshot import Row
 from dialer.esl.messages import Event
 
+# A look at the switch is older than the events that came while it was taken; what ended by them must stay ended.
+# Three endings a call, hundreds of calls a second: some ten seconds of them.
+_ENDINGS_REMEMBERED: Final = 10_000
 _ENDINGS: Final = frozenset({"CHANNEL_HANGUP", "CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY"})
 
 
@@ -58,12 +63,21 @@ def extension_of(event: Event) -> str:
     return event.username if event.direction == "inbound" else ""
 
 
+def _extension_of_row(row: Row, phones: Collection[str]) -> str:
+    if row.presence_id or row.direction != "inbound":
+        return row.presence_id.partition("@")[0]
+    # A call from a phone has no presence id and the list no user name; its channel is named sofia/PROFILE/USER@HOST.
+    caller = row.name.rpartition("/")[2].partition("@")[0]
+    return caller if caller in phones else ""
+
+
 class PhoneCalls:
     """The calls of all phones."""
 
     def __init__(self) -> None:
         self._calls: dict[str, dict[str, PhoneCall]] = {}
         self._extension_of: dict[str, str] = {}
+        self._ended_lately: deque[str] = deque(maxlen=_ENDINGS_REMEMBERED)
 
     def __repr__(self) -> str:
         return f"<PhoneCalls {len(self._extension_of)} calls on {len(self._calls)} phones>"
@@ -71,6 +85,7 @@ class PhoneCalls:
     def fold(self, event: Event) -> PhoneChange | None:
         """Takes `event` in; None if it changes no phone's calls."""
         if event.name in _ENDINGS:
+            self._ended_lately.append(event.unique_id)
             return self._ended(event.unique_id)
         if event.name not in ("CHANNEL_CREATE", "CHANNEL_PROGRESS", "CHANNEL_PROGRESS_MEDIA", "CHANNEL_ANSWER"):
             return None
@@ -118,13 +133,14 @@ class PhoneCalls:
         }
         return PhoneChange(extension, value, sum(not call.ours for call in calls.values()))
 
-    def rebuild(self, rows: list[Row], ours: frozenset[str]) -> list[PhoneChange]:
-        """Begins anew with the channels a switch really has; `ours` are the agent legs this dialer knows."""
+    def rebuild(self, rows: list[Row], ours: Collection[str], phones: Collection[str]) -> list[PhoneChange]:
+        """Begins anew with the channels a switch has; `ours` are known agent legs, `phones` registered extensions."""
         self._calls.clear()
         self._extension_of.clear()
+        ended = set(self._ended_lately)
         for row in rows:
-            extension = row.presence_id.partition("@")[0]
-            if not extension:
+            extension = _extension_of_row(row, phones)
+            if not extension or row.uuid in ended:
                 continue
             created_us = int(row.created_epoch or 0) * 1_000_000
             self._calls.setdefault(extension, {})[row.uuid] = PhoneCall(

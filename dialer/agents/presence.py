@@ -16,6 +16,7 @@ import msgspec
 import structlog
 import trio
 
+from dialer.agents.agent import Agent
 from dialer.agents.phone_calls import PhoneCalls, PhoneChange
 from dialer.agents.roster import Roster
 from dialer.calls.snapshot import Snapshot, show
@@ -85,7 +86,10 @@ class Presence:
         self._settings = settings
         self._calls: defaultdict[str, PhoneCalls] = defaultdict(PhoneCalls)
         self._contacts: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-        self._send, self._receive = trio.open_memory_channel[tuple[str, Event | PhoneChange]](MAX_EVENTS_WAITING)
+        # What was noticed before everything was read anew tells of a past that must not be written any more.
+        self._generations: defaultdict[str, int] = defaultdict(int)
+        self._writing = trio.Lock()
+        self._send, self._receive = trio.open_memory_channel[tuple[str, int, Event | PhoneChange]](MAX_EVENTS_WAITING)
         self.overflowed: set[str] = set()
 
     def __repr__(self) -> str:
@@ -102,7 +106,7 @@ class Presence:
         if item is None:
             return
         try:
-            self._send.send_nowait((switch, item))
+            self._send.send_nowait((switch, self._generations[switch], item))
         except trio.WouldBlock:
             if switch not in self.overflowed:
                 log.error("presence_overflowed", switch=switch, limit=MAX_EVENTS_WAITING)
@@ -110,17 +114,22 @@ class Presence:
 
     async def run(self) -> None:
         """Writes what was noticed, in order, until cancelled."""
-        async for switch, item in self._receive:
+        async for switch, generation, item in self._receive:
             while True:
                 try:
-                    if isinstance(item, PhoneChange):
-                        await self._write_calls(item)
-                    else:
-                        await self._write_registration(switch, item)
+                    async with self._writing:
+                        if generation == self._generations[switch]:
+                            await self._write(switch, item)
                     break
                 except UnavailableError as error:
                     log.warning("presence_not_written", error=str(error))
                     await trio.sleep(0.5)
+
+    async def _write(self, switch: str, item: Event | PhoneChange) -> None:
+        if isinstance(item, PhoneChange):
+            await self._write_calls(item)
+        else:
+            await self._write_registration(switch, item)
 
     async def rebuild(self, switch: Switch, snapshot: Snapshot, agent_legs: frozenset[str]) -> None:
         """Reads registrations and calls anew. Raises UnavailableError if the switch or Redis is away."""
@@ -129,38 +138,50 @@ class Presence:
             rows = msgspec.json.decode(text, type=_Registrations).rows
         except msgspec.MsgspecError as error:
             raise UnavailableError(f"the list of registrations of {switch.name!r} cannot be read: {error}") from error
-        for key in [key for key in self._contacts if key[0] == switch.name]:
-            del self._contacts[key]
-        values: dict[str, str] = {}
-        for row in rows:
-            self._contacts[switch.name, row.reg_user].add(_contact(row.url))
-            values[row.reg_user] = _as_register_event(row)
-        await self._replace_registrations(switch.name, values)
-        changes = self._calls[switch.name].rebuild(list(snapshot.channels.values()), agent_legs)
-        await self._replace_calls(switch.name, changes)
-        self.overflowed.discard(switch.name)
+        async with self._writing:
+            agents = await self._roster.agents()
+            self._generations[switch.name] += 1
+            self.overflowed.discard(switch.name)
+            for key in [key for key in self._contacts if key[0] == switch.name]:
+                del self._contacts[key]
+            values: dict[str, str] = {}
+            for row in rows:
+                self._contacts[switch.name, row.reg_user].add(_contact(row.url))
+                values[row.reg_user] = _as_register_event(row)
+            legs = agent_legs.union(agent.leg for agent in agents)  # other daemons keep some of them
+            changes = self._calls[switch.name].rebuild(list(snapshot.channels.values()), legs, values.keys())
+            await self._replace_registrations(switch.name, agents, values)
+            await self._replace_calls(switch.name, agents, changes)
         log.info("presence_rebuilt", switch=switch.name, registrations=len(values), phones_on_calls=len(changes))
 
-    async def _replace_registrations(self, switch: str, values: Mapping[str, str]) -> None:
+    def _registered_on(self, extension: str) -> str:
+        """A switch on which `extension` has a phone; empty if it has none."""
+        phones = self._contacts.items()
+        return next((name for (name, other), contacts in phones if other == extension and contacts), "")
+
+    async def _replace_registrations(self, switch: str, agents: list[Agent], values: Mapping[str, str]) -> None:
         key = self._settings.registrations_key
-        for agent in await self._roster.agents():
+        for agent in agents:
             if agent.switch == switch and agent.extension not in values:
-                await self._state.run(lambda client, ext=agent.extension: client.hdel(key, ext))  # type: ignore[misc]
-                await self._roster.change(agent.extension, switch="")
+                elsewhere = self._registered_on(agent.extension)
+                if not elsewhere:
+                    await self._state.run(lambda client, ext=agent.extension: client.hdel(key, ext))  # type: ignore[misc]
+                await self._roster.change(agent.extension, switch=elsewhere)
         if values:
             mapping: dict[Any, Any] = dict(values)
             await self._state.run(lambda client: client.hset(key, mapping=mapping))
         for extension in values:
             await self._roster.change(extension, switch=switch)
 
-    async def _replace_calls(self, switch: str, changes: list[PhoneChange]) -> None:
+    async def _replace_calls(self, switch: str, agents: list[Agent], changes: list[PhoneChange]) -> None:
         busy = {change.extension for change in changes}
-        for agent in await self._roster.agents():
-            if agent.switch == switch and agent.other_calls and agent.extension not in busy:
+        # A phone that is registered nowhere may have lost its call and its registration unseen.
+        idle = {agent.extension for agent in agents if agent.switch in (switch, "")} - busy
+        for agent in agents:
+            if agent.extension in idle and agent.other_calls:
                 await self._roster.change(agent.extension, other_calls=0)
         key = self._settings.calls_key
-        registered = [extension for name, extension in self._contacts if name == switch]
-        idle = [extension for extension in registered if extension not in busy]
+        idle |= {extension for name, extension in self._contacts if name == switch} - busy
         if idle:
             await self._state.run(lambda client: client.hdel(key, *idle))
         for change in changes:
@@ -192,6 +213,10 @@ class Presence:
             if contacts:  # a second phone of the same extension is still there
                 return
             del self._contacts[switch, extension]
+            elsewhere = self._registered_on(extension)
+            if elsewhere:  # it has moved to another switch
+                await self._roster.change(extension, switch=elsewhere)
+                return
         else:
             contacts.add(contact)
 

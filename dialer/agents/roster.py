@@ -32,7 +32,8 @@ RELEASE_SECONDS: Final = 10.0
 class Claim:
     """An agent held for one attempt. `wrap_up_seconds` and `leg_lost` say how to give it back.
 
-    `bridge_asked` is set before a bridge is sent: from then on the leg may not be in park any more.
+    `bridge_asked` is set before a bridge is sent: from then on the leg may not be in park any more. A `kept` claim
+    is not given back: the conversation goes on without this daemon.
     """
 
     token: str
@@ -42,6 +43,7 @@ class Claim:
     bridge_asked: bool = False
     wrap_up_seconds: float = 0.0
     leg_lost: bool = False
+    kept: bool = False
 
 
 class Roster:
@@ -116,6 +118,7 @@ class Roster:
         Leaving the block gives the agent back as the claim then says, whatever happened in it.
         """
         claim: Claim | None = None
+        asked_in_vain = False
         try:
             with trio.move_on_at(deadline):
                 async with self._turns[campaign, switch]:  # trio's lock is fair: first come, first served
@@ -123,7 +126,9 @@ class Roster:
                         freed = self._freed
                         try:
                             claim = await self.try_claim(campaign, switch, token)
+                            asked_in_vain = False
                         except UnavailableError as error:
+                            asked_in_vain = True
                             log.warning("claim_failed", attempt=token, error=str(error))
                         if claim is not None:
                             break
@@ -131,9 +136,11 @@ class Roster:
                             await freed.wait()
             yield claim
         finally:
-            if claim is not None:
-                with trio.CancelScope(shield=True):
+            with trio.CancelScope(shield=True):
+                if claim is not None:
                     await self.release(claim)
+                elif asked_in_vain:  # Redis may have made the claim that it could not answer any more
+                    await self.release(Claim(token, "", "", Phones.ON_DEMAND))
 
     def hold_again(self, agent: Agent) -> Claim:
         """The claim that a former life of this daemon left on `agent`; its lease is renewed from now on."""
@@ -143,6 +150,8 @@ class Roster:
     async def release(self, claim: Claim) -> None:
         """Gives a claimed agent back. With Redis away the lease does it in its time."""
         self._held.discard(claim.token)
+        if claim.kept:
+            return
         try:
             with trio.fail_after(RELEASE_SECONDS):
                 await self._do(
@@ -162,14 +171,16 @@ class Roster:
         renewed_at = trio.current_time()
         while True:
             try:
+                # Renewed first: after Redis was away a sweep would take conversations for dead that are going on.
+                if trio.current_time() - renewed_at > self._lease_ms / 3000:
+                    if self._held:
+                        await self.renew(list(self._held))
+                    renewed_at = trio.current_time()
                 freed, *expired = await self._do("sweep")
                 if expired:
                     log.warning("claims_expired", attempts=expired)
                 if freed or expired:
                     self._tell_freed()
-                if self._held and trio.current_time() - renewed_at > self._lease_ms / 3000:
-                    await self.renew(list(self._held))
-                    renewed_at = trio.current_time()
             except UnavailableError as error:
                 log.warning("roster_unavailable", error=str(error))
                 await trio.sleep(1.0)

@@ -22,7 +22,7 @@ from campaigns.hopper import Lease
 from campaigns.recycle import next_step
 from dialer.agents.agent import Phones, Wants
 from dialer.agents.roster import Claim
-from dialer.calls.leg import Leg
+from dialer.calls.leg import HungUpBy, Leg
 from dialer.calls.live_calls import LegWatch
 from dialer.calls.originate import abandoned_message, agent_call, customer_call
 from dialer.calls.world import World
@@ -95,16 +95,17 @@ class Attempt:
         Cancelled, it hangs up a call nobody talks on, and leaves the attempt open for recovery to resolve.
         """
         with self._world.live_calls.follow(self.uuid, self._switch.name) as customer:
+            told = False
             try:
                 placed = await self._place()
                 if placed:
                     await self._follow(customer)
                     await self._see_it_end(customer)
                     await self._write_down(customer.leg)
-            except trio.Cancelled:
-                if not customer.leg.bridged and not customer.leg.ended:
+                told = True
+            finally:
+                if not told and not customer.leg.bridged and not customer.leg.ended:
                     self._tell(Kill(self.uuid, "ORIGINATOR_CANCEL"))
-                raise
         await self._gateway.release(self.uuid)
 
     async def _place(self) -> bool:
@@ -187,15 +188,28 @@ class Attempt:
             if nailed_up and not agent_leg.leg.executing_us:  # kept by another daemon, which says that it is parked
                 agent_leg.become(agent_leg.leg.found(microseconds(self._world.clock.now())))
             parks_before = agent_leg.leg.parks
+            left_in_order = False
             try:
                 ready = nailed_up or await self._ring_phone(claim, agent_leg)
                 yield agent_leg if ready and not agent_leg.leg.ended else None
+                left_in_order = True
             finally:
+                # Cut short with both legs in the bridge, it is a stop: they talk on, and the next life finds them.
+                claim.kept = not left_in_order and customer.leg.bridged and not agent_leg.leg.ended
                 with trio.CancelScope(shield=True):
-                    if nailed_up:
+                    await self._note_who_hung_up(agent_leg)
+                    if nailed_up and not claim.kept:
                         await self._settle_nailed_up(claim, agent_leg, parks_before)
-                    elif not agent_leg.leg.ended:
+                    elif not claim.kept and not agent_leg.leg.ended:
                         self._tell(Kill(leg_uuid))
+
+    async def _note_who_hung_up(self, agent_leg: LegWatch) -> None:
+        """Both legs end within a frame, in either order: only their SIP dialogues tell who began."""
+        if agent_leg.leg.ended and self._ending.agent:
+            with trio.move_on_after(COMPLETE_SECONDS):
+                await agent_leg.wait_until(lambda leg: leg.complete)
+            by_agent = agent_leg.leg.hung_up_by is HungUpBy.FAR_END
+            self._ending = attrs.evolve(self._ending, agent_ended_it=by_agent)
 
     async def _ring_phone(self, claim: Claim, agent_leg: LegWatch) -> bool:
         settings = self._world.switch_settings[self._switch.name]
@@ -277,8 +291,8 @@ class Attempt:
                 lambda: customer.wait_until(lambda leg: not leg.bridged),
                 lambda: agent_leg.wait_until(lambda leg: leg.ended),
             )
-        if agent_leg.leg.ended and not customer.leg.ended:
-            self._ending = attrs.evolve(self._ending, agent_ended_it=True)
+        if customer.leg.bridged and not agent_leg.leg.ended:
+            await self._ask(Kill(self.uuid, "ALLOTTED_TIMEOUT"))
 
     async def _say_sorry(self, customer: LegWatch) -> None:
         """No agent in time: the campaign's message, then the end. Never silence."""

@@ -17,9 +17,13 @@ if verb == 'take' then
   -- A bucket holds one second's calls, and never less than one call.
   local size = math.max(1, rate)
   local tokens = math.min(size, tonumber(found[1] or size) + math.max(0, now - tonumber(found[2] or now)) * rate / 1000)
-  local granted = math.max(0, math.min(wanted, limit - redis.call('ZCARD', slots), math.floor(tokens)))
+  -- The client asks again when an answer was lost: what these uuids hold already is theirs, and paid for.
+  local again = 0
+  for i = 6, #ARGV do if redis.call('ZSCORE', slots, ARGV[i]) then again = again + 1 end end
+  local room = math.min(limit - redis.call('ZCARD', slots), math.floor(tokens))
+  local granted = math.min(wanted, again + math.max(0, room))
   for i = 1, granted do redis.call('ZADD', slots, now + lease_ms, ARGV[5 + i]) end
-  redis.call('HSET', bucket, 'tokens', tostring(tokens - granted), 'at_ms', now)
+  redis.call('HSET', bucket, 'tokens', tostring(tokens - math.max(0, granted - again)), 'at_ms', now)
   return granted
 
 elseif verb == 'adopt' then

@@ -74,8 +74,11 @@ class Gateway:
 
     async def renew(self) -> None:
         """Puts off the end of the leases of all slots held here."""
-        if self.held:
-            await self._do("adopt", self._lease_ms, *self.held)
+        renewed = tuple(self.held)
+        if renewed:
+            await self._do("adopt", self._lease_ms, *renewed)
+            # Given back meanwhile, and perhaps before this: then it stands there again, and nobody's.
+            await self.release(*(uuid for uuid in renewed if uuid not in self.held))
 
 
 class Gateways:

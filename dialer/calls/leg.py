@@ -65,6 +65,8 @@ class Leg:
 
     def found(self, us: int, *, bridged_with: str = "") -> Leg:
         """The leg as it is after a look at the switch at `us` found it up: answered, and parked or in a bridge."""
+        if self.ended:
+            return self
         return attrs.evolve(
             self,
             created_us=self.created_us or us,
@@ -96,7 +98,7 @@ class Leg:
             case "CHANNEL_PARK":
                 return attrs.evolve(
                     self,
-                    parked=True,
+                    parked=not self.ended,
                     parks=self.parks + 1,
                     bridged_with="",
                     executing_us=self.executing_us or us,
@@ -119,7 +121,9 @@ class Leg:
             return attrs.evolve(self, executing_us=self.executing_us or event.timestamp_us)
         # A refused originate can be all that is ever told of a call: no channel event follows.
         cause = event.body.removeprefix("-ERR").strip().split(" ")[0]
-        return attrs.evolve(self, ended_us=self.ended_us or event.timestamp_us, cause=self.cause or cause)
+        return attrs.evolve(
+            self, ended_us=self.ended_us or event.timestamp_us, cause=self.cause or cause, parked=False
+        )
 
     def _fold_bridge(self, event: Event) -> Leg:
         if self.uuid not in (event.bridge_a_uuid, event.bridge_b_uuid):

@@ -7,6 +7,8 @@ is closed as `unknown`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import structlog
 import trio
 
@@ -19,8 +21,8 @@ from dialer.calls.leg import Leg
 from dialer.calls.snapshot import Snapshot
 from dialer.calls.world import World
 from dialer.clock import microseconds
-from dialer.errors import OutcomeUnknownError, UnavailableError
-from dialer.esl.commands import Exists, Kill, Unschedule
+from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
+from dialer.esl.commands import Exists, GetVariable, Kill, Unschedule
 from dialer.esl.link import CommandRefusedError
 from dialer.esl.switch import Switch
 from dialer.records.cdr import Ending, disposition_of, record_of
@@ -58,6 +60,28 @@ async def _exists(switch: Switch, uuid: str) -> bool:
     return (await switch.run_command(Exists(uuid))).strip() == "true"
 
 
+async def hang_up_orphans(world: World, switch: Switch, snapshot: Snapshot, owned: Collection[str]) -> Snapshot:
+    """Hangs up every channel of this daemon's that nobody owns and nobody talks on; the snapshot without them.
+
+    They are left by a daemon that died between placing a call and writing down that it is up. Whose a channel is, is
+    on the channel itself. Raises UnavailableError or OutcomeUnknownError if the switch cannot be asked.
+    """
+    orphans: set[str] = set()
+    for uuid, row in snapshot.channels.items():
+        if uuid in owned or uuid in world.live_calls or uuid in snapshot.bridged_with or row.direction != "outbound":
+            continue
+        try:
+            node = await switch.run_command(GetVariable(uuid, "dialer_node"))
+            if node.strip() == world.node:
+                log.warning("orphan_hung_up", switch=switch.name, channel=uuid, dest=row.dest)
+                orphans.add(uuid)
+                await switch.run_command(Kill(uuid))
+        except (CommandRefusedError, InputRefusedError) as error:  # it is gone by now, or no uuid of ours
+            log.debug("orphan_not_asked", error=str(error))
+    channels = {uuid: row for uuid, row in snapshot.channels.items() if uuid not in orphans}
+    return Snapshot(channels, snapshot.bridged_with)
+
+
 async def resolve_attempt(
     row: AttemptRow, campaign: Campaign, world: World, snapshot: Snapshot, claim: Claim | None
 ) -> None:
@@ -83,7 +107,7 @@ async def resolve_attempt(
         if not watch.leg.ended:
             if not other_leg:
                 log.info("leftover_call_hung_up", attempt=row.uuid)
-            await _ask(switch, Kill(row.uuid))
+            await _ask(switch, Kill(row.uuid, "NORMAL_CLEARING" if other_leg else "ORIGINATOR_CANCEL"))
             with trio.move_on_after(HANGUP_SECONDS):
                 await watch.wait_until(lambda leg: leg.ended)
         await _write_down(row, watch.leg, ending, campaign, world)

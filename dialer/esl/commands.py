@@ -200,6 +200,17 @@ class SetVariable:
 
 
 @attrs.frozen
+class GetVariable:
+    """Asks for a channel variable; "_undef_" when it is not set."""
+
+    uuid: str = attrs.field(validator=is_uuid)
+    name: str = attrs.field(validator=is_variable)
+
+    def line(self) -> str:
+        return f"uuid_getvar {self.uuid} {self.name}"
+
+
+@attrs.frozen
 class ScheduleHangup:
     """Hangs a call up after `seconds`, whatever became of us by then."""
 

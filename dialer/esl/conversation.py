@@ -5,7 +5,7 @@ the replies owed are a queue. A background job's result is found by the Job-UUID
 command became bytes. States:
 
     CONNECTED --auth/request--> LOGGING_IN --+OK--> SUBSCRIBING --+OK--> READY
-    any state --disconnect notice, rejection--> CLOSED
+    any state --disconnect notice, rejection, broken protocol--> CLOSED
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from dialer.esl.messages import (
     CommandReply,
     DisconnectNotice,
     Event,
+    Message,
     ProtocolError,
     Rejection,
     read_message,
@@ -91,7 +92,7 @@ class SequenceJumped:
 
 @attrs.frozen
 class Closed:
-    """The switch ended the conversation."""
+    """The switch ended the conversation, or broke the protocol. What it had said before is true all the same."""
 
     reason: str
 
@@ -102,8 +103,7 @@ Happening = BecameReady | Replied | JobDone | SequenceJumped | Closed | Event
 class Conversation:
     """One life of one connection.
 
-    `receive_data` raises ProtocolError when the peer is no FreeSWITCH, and LoginRefusedError when it does not let us
-    in; after either the conversation is over.
+    `receive_data` raises LoginRefusedError when the switch does not let us in; the conversation is over then.
     """
 
     def __init__(self, *, password: str, subscription: Subscription, peer: str) -> None:
@@ -158,30 +158,36 @@ class Conversation:
         self._jobs.pop(ticket.job_uuid, None)
 
     def receive_data(self, data: bytes) -> list[Happening]:
-        """What `data` tells, in order."""
+        """What `data` tells, in order; the same in whatever pieces it comes."""
         self._reader.receive_data(data)
         happenings: list[Happening] = []
-        while self.state is not State.CLOSED and (frame := self._reader.next_frame()) is not None:
-            message = read_message(frame)
-            match message:
-                case Event():
-                    self._on_event(message, happenings)
-                case CommandReply():
-                    self._on_reply(message, happenings)
-                case AuthRequest():
-                    self._on_auth_request()
-                case DisconnectNotice(text):
-                    self.state = State.CLOSED
-                    happenings.append(Closed(text.strip().splitlines()[0] if text.strip() else "disconnected"))
-                case Rejection(text):
-                    self.state = State.CLOSED
-                    raise LoginRefusedError(
-                        f"{self._peer} does not accept connections from this machine ({text.strip()}): "
-                        "allow its address in apply-inbound-acl of event_socket.conf.xml"
-                    )
-                case ApiResponse():
-                    raise ProtocolError("an answer to an api command that was never sent")
+        try:
+            while self.state is not State.CLOSED and (frame := self._reader.next_frame()) is not None:
+                self._on_message(read_message(frame), happenings)
+        except ProtocolError as error:  # not raised: it would take along what the same piece had told before
+            self.state = State.CLOSED
+            happenings.append(Closed(f"the peer broke the protocol: {error}"))
         return happenings
+
+    def _on_message(self, message: Message, happenings: list[Happening]) -> None:
+        match message:
+            case Event():
+                self._on_event(message, happenings)
+            case CommandReply():
+                self._on_reply(message, happenings)
+            case AuthRequest():
+                self._on_auth_request()
+            case DisconnectNotice(text):
+                self.state = State.CLOSED
+                happenings.append(Closed(text.strip().splitlines()[0] if text.strip() else "disconnected"))
+            case Rejection(text):
+                self.state = State.CLOSED
+                raise LoginRefusedError(
+                    f"{self._peer} does not accept connections from this machine ({text.strip()}): "
+                    "allow its address in apply-inbound-acl of event_socket.conf.xml"
+                )
+            case ApiResponse():
+                raise ProtocolError("an answer to an api command that was never sent")
 
     def _on_auth_request(self) -> None:
         if self.state is not State.CONNECTED:

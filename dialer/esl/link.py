@@ -22,6 +22,7 @@ from dialer.esl.conversation import (
     LoginRefusedError,
     Replied,
     SequenceJumped,
+    State,
     Ticket,
 )
 from dialer.esl.messages import Event, ProtocolError
@@ -70,8 +71,8 @@ class Link:
 
         Raises UnavailableError when the link has ended, InputRefusedError when the command breaks the grammar.
         """
-        if self._ended is not None:
-            raise UnavailableError(f"the event socket is away: {self._ended}")
+        if self._ended is not None or self._conversation.state is not State.READY:
+            raise UnavailableError(f"the event socket is away: {self._ended or 'the switch closes it'}")
         try:
             ticket = self._conversation.send(command, job_uuid)
         except ProtocolError as error:
@@ -95,11 +96,8 @@ class Link:
 
         Returns too when the link ends: then nothing more will be told.
         """
-        while self._ended is None:
-            answer = ticket.reply if ticket.result is None else ticket.result
-            if answer.startswith("-"):
-                return
-            await self._waiters.setdefault(id(ticket), trio.Event()).wait()
+        while self._ended is None and not _is_refusal(ticket):
+            await self._wait_for_word(ticket)
 
     async def run(self, command: Command, *, within_seconds: float) -> str:
         """Sends `command`, waits for its job's result and gives that.
@@ -113,7 +111,7 @@ class Link:
         finally:
             self._conversation.forget(ticket)
         answer = ticket.reply if ticket.result is None else ticket.result
-        if answer.startswith(("-ERR", "-USAGE")):
+        if _is_refusal(ticket):
             raise CommandRefusedError(command, answer)
         return answer
 
@@ -122,14 +120,19 @@ class Link:
             while not done():
                 if self._ended is not None:
                     raise OutcomeUnknownError(f"the event socket ended before an answer came: {self._ended}")
-                event = self._waiters.setdefault(id(ticket), trio.Event())
-                try:
-                    await event.wait()
-                finally:
-                    self._waiters.pop(id(ticket), None)
+                await self._wait_for_word(ticket)
             return
         name = ticket.command.line().split(" ", 1)[0]
         raise OutcomeUnknownError(f"no answer to {name} within {within_seconds:g} s")
+
+    async def _wait_for_word(self, ticket: Ticket) -> None:
+        """Waits until the switch has said something about `ticket`, or the link has ended."""
+        event = self._waiters.setdefault(id(ticket), trio.Event())
+        try:
+            await event.wait()
+        finally:  # given up: the next waiter is not left without an event, nor an event without a waiter
+            if self._waiters.get(id(ticket)) is event and not event.statistics().tasks_waiting:
+                del self._waiters[id(ticket)]
 
     def _wake(self, ticket: Ticket) -> None:
         event = self._waiters.pop(id(ticket), None)
@@ -186,13 +189,22 @@ class Link:
     async def _watch(self) -> str:
         """Ends when the switch has been silent, or owed a reply, for too long."""
         silence_seconds = self._limits.heartbeat_seconds * self._limits.missed_heartbeats
+        reply_seconds = self._limits.reply_seconds
         while True:
             now = trio.current_time()
-            if now - self._heard_at >= silence_seconds:
+            heard_by = self._heard_at + silence_seconds
+            # A command sent while this sleeps is due later than any moment this can wake.
+            replied_by = (now if self._oldest_sent_at is None else self._oldest_sent_at) + reply_seconds
+            if now >= heard_by:
                 return f"nothing heard for {silence_seconds:g} s, {self._limits.missed_heartbeats} heartbeats missed"
-            if self._oldest_sent_at is not None and now - self._oldest_sent_at >= self._limits.reply_seconds:
-                return f"no reply to a command within {self._limits.reply_seconds:g} s"
-            await trio.sleep(min(1.0, silence_seconds / 10, self._limits.reply_seconds / 4))
+            if now >= replied_by:
+                return f"no reply to a command within {reply_seconds:g} s"
+            await trio.sleep_until(min(heard_by, replied_by))
+
+
+def _is_refusal(ticket: Ticket) -> bool:
+    """The command was not taken, or its job failed."""
+    return ticket.accepted is False or (ticket.result or "").startswith(("-ERR", "-USAGE"))
 
 
 async def run_link(
@@ -209,7 +221,7 @@ async def run_link(
     """Lives one life of a connection over `stream` and says why it ended.
 
     Calls `on_ready` once, when login and subscription are done; from the first event on `on_event`, which must not
-    block. Closes the stream. Raises LoginRefusedError when the switch does not let us in; ProtocolError ends the
+    block. Closes the stream. Raises LoginRefusedError when the switch does not let us in; a broken protocol ends the
     link like any other loss. When it returns or is cancelled, all who waited got OutcomeUnknownError.
     """
     conversation = Conversation(password=password, subscription=subscription, peer=peer)
@@ -221,11 +233,10 @@ async def run_link(
     async def until(part: Callable[[], Awaitable[str]], scope: trio.CancelScope) -> None:
         try:
             reasons.append(await part())
-        except ProtocolError as error:
-            reasons.append(f"the peer broke the protocol: {error}")
         except LoginRefusedError as error:  # carried past the nursery, which would wrap it in a group
             refused.append(error)
             reasons.append(str(error))
+        link._end(reasons[0])  # at once: nobody may send while the stream is being closed
         scope.cancel()
 
     try:

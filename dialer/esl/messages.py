@@ -23,8 +23,7 @@ class ProtocolError(Exception):
     """The peer sent what no FreeSWITCH sends; the connection cannot be trusted any further."""
 
 
-@attrs.frozen
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """One frame of the wire: its header lines and its body, still bytes."""
 
     headers: Mapping[str, str]
@@ -43,7 +42,10 @@ def _number(name: str) -> int:
 
 
 class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The wanted fields of one event. A field the event lacks is empty, or 0. `raw` is the event's own bytes."""
+    """The wanted fields of one event. A field the event lacks is empty, or 0. `raw` is the event's own bytes.
+
+    Only what is read is here: each of an event's 150 headers is compared with each field, 0.1 µs a field.
+    """
 
     name: str = msgspec.field(name="Event-Name")
     subclass: str = _field("Event-Subclass")
@@ -52,17 +54,13 @@ class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     sequence: int = _number("Event-Sequence")
 
     job_uuid: str = _field("Job-UUID")
-    job_command: str = _field("Job-Command")
     body: str = _field("_body")
 
     unique_id: str = _field("Unique-ID")
     other_leg_uuid: str = _field("Other-Leg-Unique-ID")
     bridge_a_uuid: str = _field("Bridge-A-Unique-ID")
     bridge_b_uuid: str = _field("Bridge-B-Unique-ID")
-    channel_state: str = _field("Channel-State")
-    call_state: str = _field("Channel-Call-State")
     answer_state: str = _field("Answer-State")
-    channel_name: str = _field("Channel-Name")
     presence_id: str = _field("Channel-Presence-ID")
     direction: str = _field("Call-Direction")
     caller_id_number: str = _field("Caller-Caller-ID-Number")
@@ -74,18 +72,12 @@ class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     sip_term_status: int = _number("variable_sip_term_status")
     sip_failure_status: int = _number("variable_sip_invite_failure_status")
     sip_hangup_disposition: str = _field("variable_sip_hangup_disposition")
-    dialer_attempt: str = _field("variable_dialer_attempt")
     dialer_agent: str = _field("variable_dialer_agent")
-    dialer_node: str = _field("variable_dialer_node")
     dtmf_digit: str = _field("DTMF-Digit")
     record_path: str = _field("Record-File-Path")
 
     from_user: str = _field("from-user")
     user: str = _field("user")
-    from_host: str = _field("from-host")
-    host: str = _field("host")
-    gateway: str = _field("Gateway")
-    gateway_state: str = _field("State")
 
     raw: bytes = b""
 

@@ -78,6 +78,7 @@ class Switch:
         self._subscription = subscription
         self._connect = connect
         self._link: Link | None = None
+        self._epoch_opened = 0
         self._open_for_dialing = trio.Event()
 
     def __repr__(self) -> str:
@@ -144,8 +145,9 @@ class Switch:
             epoch_before = self.epoch
             self.last_loss = await self._live_once(on_event, on_epoch)
             had_link = self.epoch != epoch_before
+            if had_link and self._epoch_opened == self.epoch:
+                failures = 0  # one that was never opened is a failure too, or it would be tried ten times a second
             if had_link:
-                failures = 0
                 log.warning("switch_lost", switch=self.name, epoch=self.epoch, reason=self.last_loss)
                 on_lost(self)
             elif failures in (0, 5) or failures % 60 == 0:
@@ -160,7 +162,7 @@ class Switch:
         try:
             stream = await self._connect(address)
         except (OSError, trio.TooSlowError) as error:
-            return f"no connection to {address.host}:{address.port} ({error or 'too slow'})"
+            return f"no connection to {address.host}:{address.port} ({str(error) or 'too slow'})"
 
         def count_and_pass(event: Event) -> None:
             self.events_received += 1
@@ -170,14 +172,16 @@ class Switch:
         refused: LoginRefusedError | None = None
         async with trio.open_nursery() as nursery:
 
-            async def open_epoch() -> None:
+            async def open_epoch(link: Link) -> None:
                 nonlocal reason
                 try:
                     await on_epoch(self)
                 except (UnavailableError, OutcomeUnknownError) as error:
                     reason = f"the new epoch could not be opened: {error}"
                     nursery.cancel_scope.cancel()
-                else:
+                    return
+                if self._link is link:  # it may be lost by now, if `on_epoch` could not be cancelled
+                    self._epoch_opened = self.epoch
                     self._open_for_dialing.set()
                     log.info("switch_ready", switch=self.name, epoch=self.epoch)
 
@@ -185,7 +189,7 @@ class Switch:
                 self._link = link
                 self.epoch += 1
                 log.info("switch_connected", switch=self.name, epoch=self.epoch)
-                nursery.start_soon(open_epoch)
+                nursery.start_soon(open_epoch, link)
 
             try:
                 reason = await run_link(
@@ -202,7 +206,8 @@ class Switch:
                 refused = error
             finally:
                 self._link = None
-                self._open_for_dialing = trio.Event()
+                if self.ready:  # else somebody waits on it, and is to see the next epoch opened
+                    self._open_for_dialing = trio.Event()
                 nursery.cancel_scope.cancel()
         if refused is not None:
             raise refused

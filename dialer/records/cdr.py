@@ -30,8 +30,8 @@ class Ending:
 def disposition_of(leg: Leg, ending: Ending) -> Disposition:
     """The one outcome of an attempt.
 
-    Somebody who answered, was not bridged and did not hang up themselves was dropped by us: that is abandoned,
-    whatever the cause was, so that the legal count can only be too high.
+    Somebody who answered, was not bridged and is not known to have hung up themselves was dropped by us: that is
+    abandoned, whatever the cause was, so that the legal count can only be too high.
     """
     if ending.failure:
         return Disposition.FAILED
@@ -39,11 +39,11 @@ def disposition_of(leg: Leg, ending: Ending) -> Disposition:
         return Disposition.BRIDGED
     if ending.abandoned:
         return Disposition.ABANDONED
-    if ending.unknown or not leg.ended:
+    if ending.unknown or not leg.ended or leg.vanished:
         return Disposition.UNKNOWN
     if leg.answered:
-        return Disposition.ABANDONED if leg.hung_up_by is HungUpBy.SWITCH else Disposition.HUNG_UP
-    return of_hangup_cause(leg.cause)
+        return Disposition.HUNG_UP if leg.hung_up_by is HungUpBy.FAR_END else Disposition.ABANDONED
+    return of_hangup_cause(leg.cause, leg.sip_status or None)
 
 
 def _moment(us: int) -> datetime | None:

@@ -82,7 +82,7 @@ def _uuid_transfer(machine: Machine, arguments: str) -> str:
     else:
         program = [("hangup", "NO_ROUTE_DESTINATION")]  # there is no XML dialplan here
     legs = [channel] if whom != "-bleg" else []
-    if whom and channel.partner is not None:
+    if whom and channel.partner is not None and not channel.partner.hung_up:
         legs.append(channel.partner)
     if not legs:
         return "-ERR\n"

@@ -44,7 +44,7 @@ class Applications:
 
     def begin(self, channel: Channel, program: list[tuple[str, str]]) -> None:
         """Start `program` in place of whatever it ran."""
-        channel.program.clear()
+        self.stop(channel)
         channel.program.extend(program)
         channel.executing = True
         channel.silent = channel.orphan = False
@@ -63,6 +63,9 @@ class Applications:
             self._playback_stop(channel)
         if channel.parked:
             self._unpark(channel)
+        if channel.dialled is not None:
+            dialled, channel.dialled = channel.dialled, None
+            self._machine.hang_up(dialled, "ORIGINATOR_CANCEL")
 
     def park(self, channel: Channel) -> None:
         """Park it outside any program, as `uuid_park` and `park_after_bridge` do: CS_PARK."""

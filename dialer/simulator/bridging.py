@@ -92,7 +92,9 @@ class Bridges:
                 self._machine.lose(behind, BROKEN)
             elif behind is not other:
                 self._orphan(behind)
-        if channel.partner is not None and channel.partner is not other:
+        if channel.partner is other:
+            channel.state = other.state = State.ROUTING  # bridged anew: neither stays behind
+        if channel.partner is not None:
             self._break(channel)
         # Claimed twice, it shows the other state: the second claim finds it asleep already.
         channel.state = State.HIBERNATE if channel.state is not State.HIBERNATE else State.CONSUME_MEDIA
@@ -181,15 +183,21 @@ class Bridges:
             leg.changed()
         first.run_state(State.SOFT_EXECUTE)
         second.run_state(State.EXCHANGE_MEDIA)
-        self._machine.tally.bridges += 1
+        self._machine.tally.bridges += first.counted
         for leg in (first, second):
-            if leg.side is Side.CUSTOMER and not leg.ever_bridged:
-                self._machine.tally.bridged += 1
-                self._machine.tally.waited((stamp - leg.answered) / 1_000_000)
-            leg.ever_bridged = True
+            self.count(leg)
         pairs = [("Bridge-A-Unique-ID", first.uuid), ("Bridge-B-Unique-ID", second.uuid)]
         self._machine.fire("CHANNEL_BRIDGE", first, before=pairs)
         self._machine.population.bridged(first, second)
+
+    def count(self, leg: Channel) -> None:
+        """A leg that is bridged, and answered, for the first time."""
+        if leg.ever_bridged or leg.partner is None or not leg.is_answered:
+            return
+        leg.ever_bridged = True
+        if leg.side is Side.CUSTOMER and leg.counted:
+            self._machine.tally.bridged += 1
+            self._machine.tally.waited((self._machine.stamp() - leg.answered) / 1_000_000)
 
     def _finish(self, bridging: Bridging) -> None:
         bridging.over = True
@@ -256,15 +264,15 @@ class Bridges:
             self._machine.fire("CHANNEL_UNBRIDGE", first, before=pairs)
         else:
             self._machine.fire("CHANNEL_UNBRIDGE", first, before=pairs)
-            if not stayer.hung_up and not _parks(stayer):
+            if not stayer.hung_up and not _parks(stayer) and stayer.state is not State.ROUTING:
                 stayer.run_state(State.EXECUTE)
             self._stay(stayer)
         self._machine.population.unbridged(leaver)
         self._machine.population.unbridged(stayer)
 
     def _stay(self, stayer: Channel) -> None:
-        """What becomes of the one who is left."""
-        if stayer.hung_up:
+        """What becomes of the one who is left; sent elsewhere too, it goes its own way."""
+        if stayer.hung_up or stayer.state is State.ROUTING:
             return
         if _parks(stayer):
             self._machine.applications.park(stayer)

@@ -144,6 +144,8 @@ class Channel:
     origination: Origination | None = None
     bridging: Bridging | None = None
     partner: Channel | None = None
+    counted: bool = True  # in the statistics; calls that agents make by hand are not
+    dialled: Channel | None = None  # the leg that an agent who calls out by hand waits for
     first_of_bridge: bool = False
     ever_bridged: bool = False
     plan: Plan | None = None

@@ -228,10 +228,13 @@ class Machine:
         channel.changed()
         self.fire("CHANNEL_ANSWER", channel)
         channel.call_state = CallState.ACTIVE
-        if channel.side is Side.CUSTOMER:
+        if not channel.counted:
+            pass
+        elif channel.side is Side.CUSTOMER:
             self.tally.answered += 1
         else:
             self.tally.agents_answered += 1
+        self.bridges.count(channel)
         self.population.answered(channel)
 
     def hang_up(self, channel: Channel, cause: str = "NORMAL_CLEARING") -> bool:
@@ -273,7 +276,7 @@ class Machine:
             channel.origination.gone(channel)
 
     def _account(self, channel: Channel) -> None:
-        if channel.side is Side.CUSTOMER:
+        if channel.side is Side.CUSTOMER and channel.counted:
             self.tally.causes[channel.cause] += 1
             if channel.is_answered and not channel.ever_bridged:
                 self.tally.abandoned += 1

@@ -91,7 +91,7 @@ class Originator:
         if extension not in self._machine.registrar.registrations:
             reply("-ERR USER_NOT_REGISTERED\n")
             return
-        plan = self._machine.population.phone(group)
+        plan = self._machine.population.phone(group, extension)
         self._launch(request, reply, plan, number=extension, side=Side.PHONE)
 
     def _to_gateway(self, request: Request, rest: str, reply: Reply) -> None:

@@ -37,6 +37,7 @@ def call_out(machine: Machine, extension: str, number: str, gateway: str) -> str
     machine.fire("CHANNEL_CREATE", customer)
     machine.fire("CHANNEL_ORIGINATE", customer)
     customer.run_state(State.CONSUME_MEDIA)
+    agent.dialled = customer
     _schedule(machine, agent, customer, plan)
     return agent.uuid
 
@@ -53,6 +54,7 @@ def _channel(machine: Machine, side: Side, number: str, name: str) -> Channel:
         created=created,
         created_text=local_text(created),
     )
+    channel.counted = False
     machine.channels[channel.uuid] = channel
     return channel
 
@@ -68,6 +70,8 @@ def _schedule(machine: Machine, agent: Channel, customer: Channel, plan: Plan) -
 
 def _ring(machine: Machine, agent: Channel, customer: Channel) -> None:
     for leg in (customer, agent):
+        if leg.hung_up or leg.is_answered:
+            continue
         leg.progressed = machine.stamp()
         leg.changed()
         machine.fire("CHANNEL_PROGRESS", leg)
@@ -75,15 +79,18 @@ def _ring(machine: Machine, agent: Channel, customer: Channel) -> None:
 
 
 def _answer(machine: Machine, agent: Channel, customer: Channel) -> None:
-    if agent.hung_up:
+    if agent.bridging is not None or customer.bridging is not None:  # one was taken away while it rang
         machine.hang_up(customer, "ORIGINATOR_CANCEL")
         return
+    agent.dialled = None
     machine.answer(customer)
     customer.flip()
-    machine.answer(agent)
+    if not agent.is_answered:
+        machine.answer(agent)
     machine.bridges.complete(Bridging(agent, customer))
 
 
 def _fail(machine: Machine, agent: Channel, customer: Channel, cause: str) -> None:
+    agent.dialled = None
     machine.hang_up(customer, cause)
     machine.hang_up(agent, cause)

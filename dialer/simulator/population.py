@@ -1,13 +1,16 @@
 """The people: who answers, when, how long they wait and talk.
 
-For each call a plan is drawn when it is originated, so that a seed gives the same people whatever the dialer does
-later. A number with a script does what the script says. Customers end the talk, unless the phone group says that
+For each call a plan is drawn when it is originated, from a stream of its own made of the seed, the number and how
+often it was called: whatever a dialer does, in whatever order, the same people do the same, so two dialers can be
+compared. A number with a script does what the script says. Customers end the talk, unless the phone group says that
 this agent's side does.
 """
 
 from __future__ import annotations
 
 import math
+import random
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import attrs
@@ -19,6 +22,8 @@ from dialer.simulator.scenario import CAUSE_OF, Gateway, Outcome, Phones, Script
 if TYPE_CHECKING:
     from dialer.simulator.machine import Machine
 
+# Numbers of which we know how often they were called; beyond it all are forgotten.
+NUMBERS_LIMIT = 1_000_000
 _TIMINGS = tuple(Timing.model_fields)
 
 
@@ -42,7 +47,8 @@ class Population:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._rng = machine.rng
+        self._seed = machine.rng.getrandbits(64)
+        self._called: Counter[str] = Counter()
         scenario = machine.scenario
         self.groups: dict[str, Phones] = {}
         for group in scenario.phones:
@@ -56,15 +62,16 @@ class Population:
 
     def customer(self, name: str, gateway: Gateway, number: str) -> Plan:
         """What calling `number` through this carrier will come to."""
+        rng = self._stream(number)
         script = next((script for script in gateway.scripts if script.matches(number)), None)
         if script is not None:
             outcome = script.outcome
         else:
             outcomes, weights = self._mixes[name]
-            outcome = outcomes[0] if len(outcomes) == 1 else self._rng.choices(outcomes, weights)[0]
+            outcome = outcomes[0] if len(outcomes) == 1 else rng.choices(outcomes, weights)[0]
         if self.load[name] >= gateway.capacity:
             outcome, script = Outcome.UNAVAILABLE, None
-        times = {timing: _timing(timing, gateway, script).draw(self._rng) for timing in _TIMINGS}
+        times = {timing: _timing(timing, gateway, script).draw(rng) for timing in _TIMINGS}
         cause = (script.cause if script is not None else None) or CAUSE_OF.get(outcome, "NORMAL_CLEARING")
         rings = times["ring_delay"]
         second_step = rings + times["answer_delay"]
@@ -85,12 +92,13 @@ class Population:
             case _:
                 return Plan(fails_at=times["fail_delay"], cause=cause)
 
-    def phone(self, group: Phones) -> Plan:
-        """What ringing a phone of this group will come to."""
-        rings = group.ring_delay.draw(self._rng)
-        answer, reject = group.answer_delay.draw(self._rng), group.reject_delay.draw(self._rng)
-        leaves = group.leaves_after.draw(self._rng)
-        ends = group.ends_the_talk > 0 and self._rng.random() < group.ends_the_talk
+    def phone(self, group: Phones, extension: str) -> Plan:
+        """What ringing this phone of a group will come to."""
+        rng = self._stream(extension)
+        rings = group.ring_delay.draw(rng)
+        answer, reject = group.answer_delay.draw(rng), group.reject_delay.draw(rng)
+        leaves = group.leaves_after.draw(rng)
+        ends = group.ends_the_talk > 0 and rng.random() < group.ends_the_talk
         return Plan(
             rings_at=rings,
             answers_at=rings + answer if group.behaviour == "answers" else math.inf,
@@ -99,6 +107,13 @@ class Population:
             hangs_up_after=leaves,
             ends_the_talk=ends,
         )
+
+    def _stream(self, number: str) -> random.Random:
+        """The dice of the next call to `number`."""
+        if len(self._called) >= NUMBERS_LIMIT:
+            self._called.clear()
+        self._called[number] += 1
+        return random.Random(f"{self._seed}:{number}:{self._called[number]}")
 
     # what they do
 

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import faulthandler
 import os
-import sys
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -12,9 +11,10 @@ from uuid import uuid4
 import attrs
 import psycopg
 import pytest
+import trio
 from psycopg import sql
 from sqlalchemy import insert, make_url
-from sqlmodel import Session
+from sqlmodel import Session, SQLModel
 
 from campaigns.campaign import Campaign
 from campaigns.database import Database, open_database
@@ -44,18 +44,62 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/dialer.db"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        yield request.getfixturevalue("sqlite_url")
-        return
-    server = request.getfixturevalue("postgres")
+@contextmanager
+def _new_database(server: str) -> Iterator[str]:
     name = f"dialer_test_{uuid4().hex}"
+    made = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        connection.execute(made)
         yield make_url(server).set(database=name).render_as_string(hide_password=False)
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _migrate(url: str) -> None:
+    async def open_and_close() -> None:
+        async with open_database(url, node=None):
+            pass
+
+    trio.run(open_and_close)
+
+
+@pytest.fixture(scope="session")
+def postgres_migrated(postgres: str) -> Iterator[str]:
+    """A database with the tables in it, used by one test after the other: making one takes far longer."""
+    with _new_database(postgres) as url:
+        _migrate(url)
+        yield url
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "dialer.db"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database of each kind, in which there is nothing."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("sqlite_url")
+    else:
+        with _new_database(request.getfixturevalue("postgres")) as url:
+            yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database of each kind, with empty tables."""
+    if request.param == "sqlite":
+        url = request.getfixturevalue("sqlite_url")
+        shutil.copy(request.getfixturevalue("sqlite_template"), url.removeprefix("sqlite:///"))
+        yield url
+    else:
+        url = request.getfixturevalue("postgres_migrated")
+        tables = sql.SQL(", ").join(sql.Identifier(name) for name in SQLModel.metadata.tables)
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(tables))
+        yield url
 
 
 @pytest.fixture
@@ -128,11 +172,3 @@ def cdr_of(
         originated_at=NOON,
         ended_at=ended_at,
     )
-
-
-@pytest.fixture(autouse=True)
-def _not_for_ever(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test that hangs says where, and fails."""
-    faulthandler.dump_traceback_later(60, exit=True, file=sys.__stderr__)
-    yield
-    faulthandler.cancel_dump_traceback_later()

@@ -10,8 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from campaigns import postgresql
 from campaigns.database import open_database
 from dialer.errors import ConfigurationError
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgresql, "PATIENCE_SECONDS", 0.1)
 
 
 @pytest.mark.parametrize(

@@ -33,29 +33,29 @@ async def test_the_migrated_schema_is_that_of_the_tables(database: Database) -> 
     assert tables.LeadRow.__tablename__ in await database.read(schema)
 
 
-async def test_opening_again_changes_nothing(url: str) -> None:
+async def test_opening_again_changes_nothing(empty_url: str) -> None:
     for _ in range(2):
-        async with open_database(url, node=None) as database:
+        async with open_database(empty_url, node=None) as database:
             version = await database.read(
                 lambda session: session.connection().execute(text("SELECT version_num FROM alembic_version")).all()
             )
             assert version == [(migrate.head(),)]
 
 
-async def test_a_newer_database_is_refused_and_not_touched(url: str, tmp_path: Path) -> None:
-    async with open_database(url, node=None) as database:
+async def test_a_newer_database_is_refused_and_not_touched(empty_url: str, tmp_path: Path) -> None:
+    async with open_database(empty_url, node=None) as database:
         await database.write(
             lambda session: session.connection().execute(text("UPDATE alembic_version SET version_num = '9999'"))
         )
     path = tmp_path / "dialer.db"
     before = path.read_bytes() if path.exists() else b""
     with pytest.raises(ConfigurationError, match=r"made by a newer version .*9999.* nothing was touched"):
-        async with open_database(url, node=None):
+        async with open_database(empty_url, node=None):
             raise AssertionError
     assert not path.exists() or path.read_bytes() == before
 
 
-async def test_a_migration_that_fails_leaves_nothing_behind(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_migration_that_fails_leaves_nothing_behind(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     upgrade = command.upgrade
 
     def half(config: Any, revision: str) -> None:
@@ -65,13 +65,13 @@ async def test_a_migration_that_fails_leaves_nothing_behind(url: str, monkeypatc
 
     monkeypatch.setattr(command, "upgrade", half)
     with pytest.raises(ZeroDivisionError):
-        async with open_database(url, node=None):
+        async with open_database(empty_url, node=None):
             raise AssertionError
     monkeypatch.setattr(command, "upgrade", lambda config, revision: None)
-    async with open_database(url, node=None) as database:
+    async with open_database(empty_url, node=None) as database:
         assert await database.read(schema) == set()
     monkeypatch.setattr(command, "upgrade", upgrade)
-    async with open_database(url, node=None) as database:
+    async with open_database(empty_url, node=None) as database:
         assert "lead" in await database.read(schema)
 
 
@@ -85,14 +85,14 @@ async def test_ddl_rolls_back(database: Database) -> None:
     assert "half" not in await database.read(schema)
 
 
-async def test_several_programs_may_start_at_once(url: str) -> None:
+async def test_several_programs_may_start_at_once(empty_url: str) -> None:
     """Eight tasks here, and two processes, on a database that does not exist yet."""
     program = (
         "import sys, trio\n"
         "from campaigns.database import open_database\n"
         "async def main():\n"
         "    sys.stdout.write('ready\\n'), sys.stdout.flush(), sys.stdin.readline()\n"
-        f"    async with open_database({url!r}, node=None) as database:\n"
+        f"    async with open_database({empty_url!r}, node=None) as database:\n"
         "        await database.write(lambda session: None)\n"
         "trio.run(main)\n"
     )
@@ -106,7 +106,7 @@ async def test_several_programs_may_start_at_once(url: str) -> None:
         await trio.to_thread.run_sync(other.stdout.readline)
 
     async def open_and_write() -> None:
-        async with open_database(url, node=None) as database:
+        async with open_database(empty_url, node=None) as database:
             await database.write(lambda session: None)
 
     async with trio.open_nursery() as nursery:

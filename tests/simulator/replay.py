@@ -16,6 +16,7 @@ import attrs
 from .wiretap import Frame, cut
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
+NAMES_OF_ALL = sorted(path.stem for path in RECORDINGS.glob("*.esl"))
 
 # Calls of other people that were on the switch when it was recorded: they stay out of the comparison, and where a
 # table of all channels was asked for, the simulator has such a call too.

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
-import trio.testing
+from trio.testing import MockClock
 
 from dialer.simulator import Faults, Gateway, Outcome, Phones, Scenario, Script, SimulatedSwitch
 
@@ -41,7 +41,7 @@ async def call(client: Client, uuid: str = CUSTOMER) -> None:
 
 
 @pytest.fixture
-async def switch(autojump_clock: trio.testing.MockClock) -> AsyncIterator[SimulatedSwitch]:
+async def switch(autojump_clock: MockClock) -> AsyncIterator[SimulatedSwitch]:
     async with simulated(scenario()) as switch:
         yield switch
 
@@ -55,7 +55,7 @@ async def client(switch: SimulatedSwitch) -> AsyncIterator[Client]:
         yield client
 
 
-async def test_bridge_and_back_to_park(switch: SimulatedSwitch, client: Client) -> None:
+async def test_bridge_and_back_to_park(switch: SimulatedSwitch, client: Client, autojump_clock: MockClock) -> None:
     asked = trio.current_time()
     assert await client.job(f"uuid_bridge {CUSTOMER} {AGENT}") == f"+OK {AGENT}\n"
     bridge = await client.wait_event("CHANNEL_BRIDGE")
@@ -73,7 +73,9 @@ async def test_bridge_and_back_to_park(switch: SimulatedSwitch, client: Client) 
     assert statistics.bridges_to_non_idle == 0
 
 
-async def test_transfer_history_grows_and_can_be_cleared(switch: SimulatedSwitch, client: Client) -> None:
+async def test_transfer_history_grows_and_can_be_cleared(
+    switch: SimulatedSwitch, client: Client, autojump_clock: MockClock
+) -> None:
     for number in range(3):
         uuid = f"c0000000-0000-4000-8000-00000000010{number}"
         await call(client, uuid)
@@ -89,7 +91,9 @@ async def test_transfer_history_grows_and_can_be_cleared(switch: SimulatedSwitch
     assert await client.job(f"uuid_getvar {AGENT} transfer_history") == "_undef_"
 
 
-async def test_customer_dies_mid_bridge_leaves_a_silent_agent(switch: SimulatedSwitch, client: Client) -> None:
+async def test_customer_dies_mid_bridge_leaves_a_silent_agent(
+    switch: SimulatedSwitch, client: Client, autojump_clock: MockClock
+) -> None:
     await client.job(f"uuid_bridge {CUSTOMER} {AGENT}")
     await trio.sleep(0.02)
     switch.hang_up(CUSTOMER)
@@ -104,7 +108,9 @@ async def test_customer_dies_mid_bridge_leaves_a_silent_agent(switch: SimulatedS
     await client.wait_event("CHANNEL_BRIDGE", SECOND)
 
 
-async def test_agent_first_loses_both_when_the_customer_dies(switch: SimulatedSwitch, client: Client) -> None:
+async def test_agent_first_loses_both_when_the_customer_dies(
+    switch: SimulatedSwitch, client: Client, autojump_clock: MockClock
+) -> None:
     await client.job(f"uuid_bridge {AGENT} {CUSTOMER}")
     await trio.sleep(0.02)
     switch.hang_up(CUSTOMER)
@@ -114,7 +120,7 @@ async def test_agent_first_loses_both_when_the_customer_dies(switch: SimulatedSw
 @pytest.mark.parametrize("moment", [0.0, 0.005, 0.015, 0.025, 0.035, 0.039])
 @pytest.mark.parametrize("victim", [CUSTOMER, AGENT])
 async def test_a_death_at_any_moment_of_a_bridge_leaves_nothing_hanging(
-    switch: SimulatedSwitch, client: Client, victim: str, moment: float
+    switch: SimulatedSwitch, client: Client, victim: str, moment: float, autojump_clock: MockClock
 ) -> None:
     await client.job(f"uuid_bridge {CUSTOMER} {AGENT}")
     await trio.sleep(moment)
@@ -130,7 +136,9 @@ async def test_a_death_at_any_moment_of_a_bridge_leaves_nothing_hanging(
         assert channel.partner is None
 
 
-async def test_two_customers_claim_one_agent(switch: SimulatedSwitch, client: Client) -> None:
+async def test_two_customers_claim_one_agent(
+    switch: SimulatedSwitch, client: Client, autojump_clock: MockClock
+) -> None:
     await call(client, SECOND)
     await client.send(f"bgapi uuid_bridge {CUSTOMER} {AGENT}")
     await client.send(f"bgapi uuid_bridge {SECOND} {AGENT}")
@@ -143,7 +151,9 @@ async def test_two_customers_claim_one_agent(switch: SimulatedSwitch, client: Cl
     assert switch.statistics().bridges_to_non_idle == 1
 
 
-async def test_stealing_a_talking_agent_ends_the_first_talk(switch: SimulatedSwitch, client: Client) -> None:
+async def test_stealing_a_talking_agent_ends_the_first_talk(
+    switch: SimulatedSwitch, client: Client, autojump_clock: MockClock
+) -> None:
     await client.job(f"uuid_bridge {CUSTOMER} {AGENT}")
     await client.wait_event("CHANNEL_BRIDGE")
     await call(client, SECOND)
@@ -153,7 +163,9 @@ async def test_stealing_a_talking_agent_ends_the_first_talk(switch: SimulatedSwi
     assert switch.statistics().bridges_to_non_idle == 1
 
 
-async def test_bridge_to_a_ringing_leg_kills_both(switch: SimulatedSwitch, client: Client) -> None:
+async def test_bridge_to_a_ringing_leg_kills_both(
+    switch: SimulatedSwitch, client: Client, autojump_clock: MockClock
+) -> None:
     ringing = "a0000000-0000-4000-8000-000000000004"
     await client.send(f"bgapi originate {{origination_uuid={ringing}}}user/1004@127.0.0.1 &park()")
     await client.wait_event("CHANNEL_PROGRESS", ringing)
@@ -164,7 +176,9 @@ async def test_bridge_to_a_ringing_leg_kills_both(switch: SimulatedSwitch, clien
     assert causes == {ringing: "DESTINATION_OUT_OF_ORDER", CUSTOMER: "ORIGINATOR_CANCEL"}
 
 
-async def test_killing_the_agent_under_a_bridge_takes_the_customer(switch: SimulatedSwitch, client: Client) -> None:
+async def test_killing_the_agent_under_a_bridge_takes_the_customer(
+    switch: SimulatedSwitch, client: Client, autojump_clock: MockClock
+) -> None:
     await client.job(f"uuid_bridge {CUSTOMER} {AGENT}")
     await client.wait_event("CHANNEL_BRIDGE")
     await client.job(f"uuid_kill {AGENT}")
@@ -172,7 +186,9 @@ async def test_killing_the_agent_under_a_bridge_takes_the_customer(switch: Simul
     assert not switch.channels
 
 
-async def test_the_switch_names_an_agent_lost_by_a_fault(switch: SimulatedSwitch, client: Client) -> None:
+async def test_the_switch_names_an_agent_lost_by_a_fault(
+    switch: SimulatedSwitch, client: Client, autojump_clock: MockClock
+) -> None:
     switch.faults.force("bridge_loses_agent")
     assert await client.job(f"uuid_bridge {CUSTOMER} {AGENT}") == f"+OK {AGENT}\n"
     assert (await client.wait_event("CHANNEL_HANGUP", AGENT))["Hangup-Cause"] == "DESTINATION_OUT_OF_ORDER"
@@ -181,7 +197,7 @@ async def test_the_switch_names_an_agent_lost_by_a_fault(switch: SimulatedSwitch
     assert switch.statistics().agents_lost == 1
 
 
-async def test_a_bridge_that_never_comes(switch: SimulatedSwitch, client: Client) -> None:
+async def test_a_bridge_that_never_comes(switch: SimulatedSwitch, client: Client, autojump_clock: MockClock) -> None:
     switch.faults.force("bridge_never_comes")
     assert await client.job(f"uuid_bridge {CUSTOMER} {AGENT}") == f"+OK {AGENT}\n"
     await trio.sleep(60)
@@ -192,7 +208,7 @@ async def test_a_bridge_that_never_comes(switch: SimulatedSwitch, client: Client
     assert client.names(AGENT)[-1] == "CHANNEL_PARK"
 
 
-async def test_a_bridge_that_kills_both(switch: SimulatedSwitch, client: Client) -> None:
+async def test_a_bridge_that_kills_both(switch: SimulatedSwitch, client: Client, autojump_clock: MockClock) -> None:
     switch.faults.force("bridge_kills_both")
     await client.job(f"uuid_bridge {CUSTOMER} {AGENT}")
     await trio.sleep(1)
@@ -200,7 +216,9 @@ async def test_a_bridge_that_kills_both(switch: SimulatedSwitch, client: Client)
     assert {event["Hangup-Cause"] for event in client.events("CHANNEL_HANGUP")} == {"DESTINATION_OUT_OF_ORDER"}
 
 
-async def test_a_dying_customer_can_take_the_agent_along(switch: SimulatedSwitch, client: Client) -> None:
+async def test_a_dying_customer_can_take_the_agent_along(
+    switch: SimulatedSwitch, client: Client, autojump_clock: MockClock
+) -> None:
     switch.faults.force("death_mid_bridge_loses_agent")
     await client.job(f"uuid_bridge {CUSTOMER} {AGENT}")
     await trio.sleep(0.02)
@@ -210,7 +228,7 @@ async def test_a_dying_customer_can_take_the_agent_along(switch: SimulatedSwitch
 
 @pytest.mark.parametrize(("fault", "left"), [("customer", {AGENT}), ("agent", set()), (None, {CUSTOMER, AGENT})])
 async def test_bridging_at_the_answer(
-    fault: str | None, left: set[str], switch: SimulatedSwitch, autojump_clock: trio.testing.MockClock
+    fault: str | None, left: set[str], switch: SimulatedSwitch, autojump_clock: MockClock
 ) -> None:
     async with connected(switch) as client:
         await nail_up(client)
@@ -227,12 +245,12 @@ async def test_bridging_at_the_answer(
         assert ("CHANNEL_BRIDGE" in client.names()) is (fault is None)
 
 
-async def test_bridging_at_the_answer_loses_as_many_as_measured(autojump_clock: trio.testing.MockClock) -> None:
+async def test_bridging_at_the_answer_loses_as_many_as_measured(autojump_clock: MockClock) -> None:
     """27 customers of 1,201 on a real switch; never one when the client waits for the +OK."""
     lost = {True: 0, False: 0}
     async with simulated(scenario().model_copy(update={"faults": Faults()})) as switch, connected(switch) as client:
         for early in (True, False):
-            for number in range(600):
+            for number in range(300):
                 agent = f"a{early:07}-0000-4000-8000-{number:012}"
                 customer = f"c{early:07}-0000-4000-8000-{number:012}"
                 await nail_up(client, agent)
@@ -249,10 +267,10 @@ async def test_bridging_at_the_answer_loses_as_many_as_measured(autojump_clock: 
                 await trio.sleep(0.1)
                 client.frames.clear()
     assert lost[False] == 0
-    assert 5 <= lost[True] <= 30
+    assert 1 <= lost[True] <= 17
 
 
-async def test_early_media_that_is_not_ignored(autojump_clock: trio.testing.MockClock) -> None:
+async def test_early_media_that_is_not_ignored(autojump_clock: MockClock) -> None:
     """+OK comes with the early media, the answer two seconds later; a failure after it has no job result any more."""
     carrier = Gateway(
         talk=NEVER,

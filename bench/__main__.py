@@ -1,0 +1,19 @@
+"""Every measurement, each in a process of its own, so that none inherits another's memory or threads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+BENCHES = ("parse", "bridge_latency", "originate_load")
+
+
+def main() -> int:
+    broken = [name for name in BENCHES if subprocess.run([sys.executable, "-m", f"bench.{name}"]).returncode]
+    if broken:
+        print(f"broken: {', '.join(broken)}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

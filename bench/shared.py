@@ -1,0 +1,118 @@
+"""What the benches share: how a figure is told, and a place to dial in: scenario, settings, campaign, list of leads.
+
+A goal that is missed is a figure like any other; a bench fails only when it could not measure.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from campaigns import store
+from campaigns.campaign import CampaignStatus, parse_campaign
+from campaigns.database import open_database
+from campaigns.list_import import import_csv
+from dialer.demo import simulator_process
+from dialer.settings import Settings, load_settings
+
+CAMPAIGN: Final = "bench"
+GATEWAY: Final = "carrier_a"
+FIRST_EXTENSION: Final = 10_000
+
+_SETTINGS: Final = """
+node = "bench"
+[[switch]]
+name = "simulated"
+port = {port}
+[[gateway]]
+name = "{gateway}"
+switch = "simulated"
+caller_id = "+12025550100"
+concurrency = 50000
+calls_per_second = {calls_per_second}
+[database]
+url = "sqlite:///{folder}/bench.db"
+[door]
+path = "{folder}/door.sock"
+[calls]
+drain_seconds = 0
+"""
+
+_CAMPAIGN: Final = """
+name = "{name}"
+gateways = ["{gateway}"]
+country = "US"
+phones = "{phones}"
+ring_seconds = {ring_seconds}
+wrap_up_seconds = 0
+windows = [{{ days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], start = "00:00", end = "24:00" }}]
+"""
+
+
+def tell(name: str, value: float | None, unit: str, **more: Any) -> None:
+    """Prints one figure. `goal` among `more` is in words; `met` says whether it is reached."""
+    shown = round(value, 3) if isinstance(value, float) else value
+    print(json.dumps({"name": name, "value": shown, "unit": unit, **more}), flush=True)
+
+
+@attrs.frozen
+class Stage:
+    """A simulated switch in a process of its own, and a database with a campaign ready to be started."""
+
+    folder: Path
+    config: Path
+    settings: Settings
+
+
+@asynccontextmanager
+async def stage(
+    scenario: str, *, calls_per_second: float, phones: str, ring_seconds: int, leads: int, seed: int = 1
+) -> AsyncIterator[Stage]:
+    """Sets the stage in a temporary folder, for as long as the block lasts. Raises UnavailableError."""
+    with tempfile.TemporaryDirectory(prefix="dialer-bench-") as name:
+        folder = Path(name)
+        script = folder / "scenario.toml"
+        script.write_text(scenario, encoding="utf-8")
+        async with simulator_process(script, seed) as port:
+            config = folder / "dialer.toml"
+            config.write_text(
+                _SETTINGS.format(port=port, gateway=GATEWAY, folder=folder, calls_per_second=calls_per_second),
+                encoding="utf-8",
+            )
+            settings = load_settings(config)
+            definition = _CAMPAIGN.format(name=CAMPAIGN, gateway=GATEWAY, phones=phones, ring_seconds=ring_seconds)
+            await _fill(settings, definition, folder / "leads.csv", leads)
+            yield Stage(folder, config, settings)
+
+
+async def _fill(settings: Settings, definition: str, file: Path, leads: int) -> None:
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["number"])
+        writer.writerows([f"+1212{2_000_000 + number}"] for number in range(leads))
+    now = datetime.now(UTC)
+    campaign = parse_campaign(definition, "the bench's campaign")
+    async with open_database(settings.database.url, node=None) as database:
+        await database.write(lambda session: store.add_campaign(session, campaign, now))
+        report = await import_csv(database, file, CAMPAIGN, now=now)
+        if report.added != leads:
+            raise RuntimeError(f"{report.added} of {leads} leads were imported")
+
+
+async def set_status(settings: Settings, status: CampaignStatus) -> None:
+    """Starts or stops the campaign; the daemon sees it when it is next told to look, or within seconds."""
+    async with open_database(settings.database.url, node=None) as database:
+        await database.write(lambda session: store.set_campaign_status(session, CAMPAIGN, status, datetime.now(UTC)))
+
+
+def extensions(agents: int) -> list[str]:
+    """The agents' extensions; a scenario's phones are `FIRST_EXTENSION` and those after it."""
+    return [str(FIRST_EXTENSION + number) for number in range(agents)]

@@ -1,0 +1,446 @@
+"""Agents in a real Redis, claimed and released as attempts do it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from dialer.agents.agent import Agent, AgentState, Phones, Wants, state_of
+from dialer.agents.roster import Claim, Roster, describe
+from dialer.errors import UnavailableError
+from dialer.shared_state import SharedState, open_shared_state
+
+from ..conftest import RedisServer, SetClock, eventually
+
+LEASE_SECONDS = 30.0
+
+
+@pytest.fixture
+def roster(state: SharedState, prefix: str, clock: SetClock) -> Roster:
+    return Roster(state, prefix=prefix, clock=clock, lease_seconds=LEASE_SECONDS)
+
+
+async def make_ready(roster: Roster, *extensions: str, campaign: str = "north", switch: str = "a") -> None:
+    for extension in extensions:
+        await roster.change(
+            extension,
+            wants=Wants.READY,
+            campaign=campaign,
+            switch=switch,
+            phones=Phones.NAILED_UP,
+            leg=f"leg-{extension}",
+        )
+
+
+async def states(roster: Roster) -> dict[str, AgentState]:
+    return {agent.extension: state_of(agent) for agent in await roster.agents()}
+
+
+async def claimed_now(roster: Roster, token: str) -> Claim:
+    claim = await roster.try_claim("north", "a", token)
+    assert claim is not None
+    return claim
+
+
+class Wire:
+    """Stands between a roster and its script: keeps the verbs, and can break at one of them."""
+
+    def __init__(self, roster: Roster) -> None:
+        self.verbs: list[str] = []
+        self.loses_answers_to = ""
+        self.after_sweep: Callable[[], None] = lambda: None
+        self._script = roster._script
+        roster._script = self  # type: ignore[assignment]
+
+    async def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        verb = str(args[0])
+        answer = await self._script(keys, args)
+        self.verbs.append(verb)
+        if verb == "sweep":
+            self.after_sweep()
+        if verb == self.loses_answers_to:
+            raise UnavailableError("the answer was lost")
+        return answer
+
+
+# Claims
+
+
+async def test_longest_idle_first(roster: Roster, clock: SetClock) -> None:
+    for extension in ("1002", "1000", "1001"):
+        await make_ready(roster, extension)
+        clock.move(1)
+    await make_ready(roster, "1002")  # says nothing new: it stays the longest idle
+    taken = [(await claimed_now(roster, token)).extension for token in ("t0", "t1", "t2")]
+    assert taken == ["1002", "1000", "1001"]
+    assert await roster.try_claim("north", "a", "t3") is None
+
+
+async def test_who_was_on_a_call_goes_to_the_end_of_the_queue(roster: Roster, clock: SetClock) -> None:
+    await make_ready(roster, "1000", "1001")
+    first = await claimed_now(roster, "t0")
+    clock.move(1)
+    await roster.release(first)
+    assert (first.extension, (await claimed_now(roster, "t1")).extension) == ("1000", "1001")
+
+
+async def test_the_same_token_gets_the_same_agent(roster: Roster, clock: SetClock) -> None:
+    await make_ready(roster, "1000", "1001")
+    first = await claimed_now(roster, "t0")
+    clock.move(20)
+    assert await claimed_now(roster, "t0") == first == Claim("t0", "1000", "leg-1000", Phones.NAILED_UP)
+    assert await roster.idle_count("north", "a") == 1
+    assert (await roster.agent("1000")).lease_until_ms == clock.now_ms() + 30_000
+
+
+async def test_only_the_token_s_holder_releases(roster: Roster) -> None:
+    await make_ready(roster, "1000")
+    claim = await claimed_now(roster, "mine")
+    await roster.release(Claim("not mine", "1000", "leg-1000", Phones.NAILED_UP))
+    assert await states(roster) == {"1000": AgentState.RESERVED}
+    await roster.release(claim)
+    assert await states(roster) == {"1000": AgentState.IDLE}
+
+
+async def test_release_of_a_lost_claim_does_nothing(roster: Roster, clock: SetClock) -> None:
+    await make_ready(roster, "1000")
+    lost = await claimed_now(roster, "dead")
+    clock.move(LEASE_SECONDS)
+    assert await roster._do("sweep") == [0, "dead"]
+    await make_ready(roster, "1000")
+    await claimed_now(roster, "living")
+    lost.wrap_up_seconds, lost.leg_lost = 60.0, True
+    await roster.release(lost)
+    agent = await roster.agent("1000")
+    assert (agent.token, agent.leg, agent.wrap_until_ms) == ("living", "leg-1000", 0)
+
+
+async def test_a_dead_lease_frees_the_claim_and_drops_the_leg(roster: Roster, clock: SetClock) -> None:
+    await make_ready(roster, "1000")
+    await roster.bridged(await claimed_now(roster, "t0"))
+    clock.move(LEASE_SECONDS - 0.001)
+    assert await roster._do("sweep") == [0]
+    clock.move(0.001)
+    assert await roster._do("sweep") == [0, "t0"]
+    agent = await roster.agent("1000")
+    assert (agent.token, agent.leg, state_of(agent)) == ("", "", AgentState.OFFLINE)
+    assert await roster._do("sweep") == [0]
+
+
+async def test_a_renewed_lease_lives_on(roster: Roster, clock: SetClock) -> None:
+    await make_ready(roster, "1000")
+    await claimed_now(roster, "t0")
+    clock.move(20)
+    await roster.renew(["t0", "unheard of"])
+    clock.move(20)
+    assert await roster._do("sweep") == [0]
+    assert (await roster.agent("1000")).lease_until_ms == clock.now_ms() + 10_000
+
+
+async def test_a_kept_claim_is_not_given_back(roster: Roster) -> None:
+    await make_ready(roster, "1000")
+    async with roster.claimed("north", "a", "t0", deadline=trio.current_time() + 5) as claim:
+        assert claim is not None
+        claim.kept = True
+    assert await states(roster) == {"1000": AgentState.RESERVED}
+
+
+async def test_a_bridge_told_twice_is_one_call(roster: Roster) -> None:
+    await make_ready(roster, "1000")
+    claim = await claimed_now(roster, "t0")
+    await roster.bridged(claim)
+    await roster.bridged(claim)
+    agent = await roster.agent("1000")
+    assert (agent.calls_taken, state_of(agent)) == (1, AgentState.ON_CALL)
+    assert describe(agent)["calls_taken"] == 1
+
+
+async def test_200_want_one_of_50(state: SharedState, prefix: str, clock: SetClock) -> None:
+    rosters = [Roster(state, prefix=prefix, clock=clock, lease_seconds=LEASE_SECONDS) for _daemon in range(2)]
+    agents = [str(1000 + index) for index in range(50)]
+    async with trio.open_nursery() as nursery:
+        for extension in agents:
+            nursery.start_soon(make_ready, rosters[0], extension)
+    claims: dict[str, Claim | None] = {}
+
+    async def claim(token: str, roster: Roster) -> None:
+        claims[token] = await roster.try_claim("north", "a", token)
+
+    async with trio.open_nursery() as nursery:
+        for index in range(200):
+            nursery.start_soon(claim, f"t{index}", rosters[index % 2])
+    got = [claim.extension for claim in claims.values() if claim is not None]
+    assert len(claims) == 200
+    assert sorted(got) == agents
+    assert Counter((await states(rosters[0])).values()) == {AgentState.RESERVED: 50}
+
+
+# Facts
+
+
+async def test_wrap_up_ends_by_sweep(roster: Roster, clock: SetClock) -> None:
+    await make_ready(roster, "1000")
+    claim = await claimed_now(roster, "t0")
+    claim.wrap_up_seconds = 5.0
+    await roster.release(claim)
+    clock.move(4.999)
+    await roster._do("sweep")
+    assert await states(roster) == {"1000": AgentState.WRAP_UP}
+    clock.move(0.001)
+    assert await roster._do("sweep") == [1]
+    assert await states(roster) == {"1000": AgentState.IDLE}
+
+
+@pytest.mark.parametrize(
+    ("wants", "afterwards"),
+    [
+        (Wants.PAUSE, AgentState.PAUSED),
+        (Wants.LOGOUT, AgentState.OFFLINE),
+        (Wants.READY, AgentState.IDLE),
+    ],
+)
+async def test_what_is_wanted_during_a_call_comes_after_it(
+    roster: Roster, clock: SetClock, wants: Wants, afterwards: AgentState
+) -> None:
+    await make_ready(roster, "1000")
+    claim = await claimed_now(roster, "t0")
+    assert await roster.change("1000", wants=wants) is AgentState.RESERVED
+    await roster.bridged(claim)
+    assert await roster.change("1000", wants=wants) is AgentState.ON_CALL
+    claim.wrap_up_seconds = 5.0
+    await roster.release(claim)
+    clock.move(5)
+    await roster._do("sweep")
+    assert await states(roster) == {"1000": afterwards}
+
+
+async def test_other_calls_and_registration(roster: Roster) -> None:
+    await make_ready(roster, "1000")
+    assert await roster.change("1000", other_calls=1) is AgentState.ON_CALL
+    assert await roster.try_claim("north", "a", "t0") is None
+    assert await roster.change("1000", other_calls=0) is AgentState.IDLE
+    assert await roster.change("1000", switch="") is AgentState.OFFLINE
+    assert await roster.try_claim("north", "a", "t0") is None
+    assert await roster.change("1000", switch="a", leg="") is AgentState.OFFLINE  # nailed-up, and no leg yet
+    assert await roster.change("1000", phones=Phones.ON_DEMAND) is AgentState.IDLE
+
+
+async def test_the_idle_queue_follows_campaign_and_switch(roster: Roster) -> None:
+    async def counts() -> dict[str, int]:
+        return {f"{c} {s}": await roster.idle_count(c, s) for c in ("north", "south") for s in ("a", "b")}
+
+    await make_ready(roster, "1000")
+    assert await counts() == {"north a": 1, "north b": 0, "south a": 0, "south b": 0}
+    await roster.change("1000", campaign="south")
+    assert await counts() == {"north a": 0, "north b": 0, "south a": 1, "south b": 0}
+    await roster.change("1000", switch="b")
+    assert await counts() == {"north a": 0, "north b": 0, "south a": 0, "south b": 1}
+    assert await roster.try_claim("north", "a", "t0") is None
+    assert await roster.try_claim("south", "b", "t0") is not None
+    assert sum((await counts()).values()) == 0
+
+
+async def test_an_agent_never_heard_of_is_offline_with_no_facts(roster: Roster) -> None:
+    assert await roster.agent("4711") == Agent("4711")
+    assert await roster.agents() == []
+
+
+# Waiting for an agent
+
+
+async def test_none_at_the_deadline(roster: Roster) -> None:
+    deadline = trio.current_time() + 0.2
+    async with roster.claimed("north", "a", "t0", deadline=deadline) as claim:
+        assert claim is None
+        assert 0 <= trio.current_time() - deadline < 1.0
+
+
+async def test_an_agent_freed_by_somebody_else_is_found(state: SharedState, prefix: str, clock: SetClock) -> None:
+    roster, other = (Roster(state, prefix=prefix, clock=clock, lease_seconds=LEASE_SECONDS) for _daemon in range(2))
+    async with trio.open_nursery() as nursery:
+
+        async def free_one() -> None:
+            await trio.testing.wait_all_tasks_blocked()
+            await make_ready(other, "1000")
+
+        nursery.start_soon(free_one)
+        async with roster.claimed("north", "a", "t0", deadline=trio.current_time() + 5) as claim:
+            assert claim is not None
+            assert await states(roster) == {"1000": AgentState.RESERVED}
+    assert await states(roster) == {"1000": AgentState.IDLE}
+
+
+async def test_who_waits_longest_is_served_first(roster: Roster) -> None:
+    served: list[int] = []
+    hung_up = trio.Event()
+
+    async def wait(index: int) -> None:
+        async with roster.claimed("north", "a", f"t{index}", deadline=trio.current_time() + 10) as claim:
+            assert claim is not None
+            served.append(index)
+            await hung_up.wait()
+
+    async with trio.open_nursery() as nursery:
+        for index in range(6):
+            nursery.start_soon(wait, index)
+            await trio.testing.wait_all_tasks_blocked()
+        for index in range(6):
+            await make_ready(roster, str(1000 + index))
+
+            async def one_more(wanted: int = index + 1) -> bool:
+                return len(served) == wanted
+
+            await eventually(one_more)
+        hung_up.set()
+    assert served == list(range(6))
+
+
+async def test_who_leaves_the_queue_does_not_hold_up_the_others(roster: Roster) -> None:
+    results: dict[str, bool] = {}
+
+    async def wait(token: str, seconds: float) -> None:
+        async with roster.claimed("north", "a", token, deadline=trio.current_time() + seconds) as claim:
+            results[token] = claim is not None
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait, "impatient", 0.1)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(wait, "patient", 10.0)
+
+        async def gone() -> bool:
+            return "impatient" in results
+
+        await eventually(gone)
+        await make_ready(roster, "1000")
+    assert results == {"impatient": False, "patient": True}
+
+
+class CancelAtStep(trio.abc.Instrument):
+    """Cancels a scope when a task is about to run its nth step: what it awaits then is cancelled, if it can be."""
+
+    def __init__(self, task: trio.lowlevel.Task, scope: trio.CancelScope, step: int) -> None:
+        self._task, self._scope, self._left = task, scope, step
+
+    @property
+    def fired(self) -> bool:
+        return self._left <= 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self._task:
+            self._left -= 1
+            if self._left == 0:
+                self._scope.cancel()
+
+
+@pytest.mark.parametrize("agent_is_there", [True, False])
+async def test_cancelled_at_every_await_no_agent_stays_reserved(roster: Roster, agent_is_there: bool) -> None:
+    await make_ready(roster, "1000")
+    conversations = 0
+    wire = Wire(roster)
+
+    async def claim_was_tried() -> bool:
+        return "claim" in wire.verbs
+
+    async def hang_up_the_other_call() -> None:
+        if not agent_is_there:
+            await eventually(claim_was_tried)
+        await roster.change("1000", other_calls=0)
+
+    for step in range(1, 100):
+        wire.verbs.clear()
+        if not agent_is_there:
+            await roster.change("1000", other_calls=1)
+        with trio.CancelScope() as scope:
+            instrument = CancelAtStep(trio.lowlevel.current_task(), scope, step)
+            trio.lowlevel.add_instrument(instrument)
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(hang_up_the_other_call)
+                    async with roster.claimed("north", "a", f"t{step}", deadline=trio.current_time() + 5) as claim:
+                        assert claim is not None
+                        await trio.lowlevel.checkpoint()
+                        conversations += 1
+                        await trio.lowlevel.checkpoint()
+            finally:
+                trio.lowlevel.remove_instrument(instrument)
+        await roster.change("1000", other_calls=0)
+        assert await states(roster) == {"1000": AgentState.IDLE}, step
+        assert repr(roster).endswith("holding 0 claims>")
+        if not instrument.fired:
+            break
+    else:
+        pytest.fail("the story never came to its end")
+    assert step > 3
+    assert conversations > 0
+
+
+# Redis away
+
+
+async def test_redis_away_while_waiting(own_redis: RedisServer, clock: SetClock) -> None:
+    async with open_shared_state(own_redis.url, timeout_seconds=1.0) as state:
+        roster = Roster(state, prefix="test:", clock=clock, lease_seconds=LEASE_SECONDS)
+        await make_ready(roster, "1000")
+        await trio.to_thread.run_sync(own_redis.stop)
+        with pytest.raises(UnavailableError, match=r"redis\.sock is away"):
+            await roster.agent("1000")
+        deadline = trio.current_time() + 0.3
+        async with roster.claimed("north", "a", "t0", deadline=deadline) as claim:
+            assert claim is None
+            assert 0 <= trio.current_time() - deadline < 2.0
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, own_redis.start)
+            async with roster.claimed("north", "a", "t1", deadline=trio.current_time() + 10) as claim:
+                assert claim is not None
+                assert claim.extension == "1000"
+        assert await states(roster) == {"1000": AgentState.IDLE}
+
+
+async def test_a_claim_whose_answer_was_lost_is_given_back(roster: Roster) -> None:
+    await make_ready(roster, "1000")
+    wire = Wire(roster)
+    wire.loses_answers_to = "claim"
+    async with roster.claimed("north", "a", "t0", deadline=trio.current_time() + 0.1) as claim:
+        assert claim is None
+        assert await states(roster) == {"1000": AgentState.RESERVED}
+    assert await states(roster) == {"1000": AgentState.IDLE}
+
+
+async def test_a_release_that_fails_leaves_it_to_the_lease(own_redis: RedisServer, clock: SetClock) -> None:
+    async with open_shared_state(own_redis.url, timeout_seconds=1.0) as state:
+        roster = Roster(state, prefix="test:", clock=clock, lease_seconds=LEASE_SECONDS)
+        await make_ready(roster, "1000")
+        async with roster.claimed("north", "a", "t0", deadline=trio.current_time() + 5) as claim:
+            assert claim is not None
+            await trio.to_thread.run_sync(own_redis.stop)
+        await trio.to_thread.run_sync(own_redis.start)
+        assert await states(roster) == {"1000": AgentState.RESERVED}
+        clock.move(LEASE_SECONDS)
+        assert await roster._do("sweep") == [0, "t0"]
+
+
+async def test_keeping_house_renews_before_it_buries(state: SharedState, prefix: str, clock: SetClock) -> None:
+    roster = Roster(state, prefix=prefix, clock=clock, lease_seconds=0.03)
+    await make_ready(roster, "1000", "1001")
+    await roster._do("claim", "north", "a", "somebody dead", 30)
+    wire = Wire(roster)
+    mine = await claimed_now(roster, "t0")
+    freed = trio.Event()
+    roster.on_agent_freed(freed.set)
+    wire.after_sweep = lambda: clock.move(3600)  # so long is Redis away between one round and the next
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(roster.keep_house)
+
+        async def renewed_and_swept() -> bool:
+            return wire.verbs.count("renew") >= 2 and wire.verbs.count("sweep") >= 3
+
+        await eventually(renewed_and_swept)
+        nursery.cancel_scope.cancel()
+    assert await states(roster) == {"1000": AgentState.OFFLINE, mine.extension: AgentState.RESERVED}
+    assert freed.is_set()

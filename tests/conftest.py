@@ -1,0 +1,123 @@
+"""A Redis of the tests' own, and a clock they can set."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic, sleep
+from uuid import uuid4
+
+import pytest
+import redis
+import trio
+
+from dialer.shared_state import SharedState, find_redis_server, open_shared_state
+
+PATIENCE_SECONDS = 10.0
+
+
+class RedisServer:
+    """A redis-server that can be stopped and started again with its data, always at the same `url`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"unix://{directory / 'redis.sock'}"
+
+    def start(self) -> None:
+        options = {
+            "port": "0",
+            "unixsocket": str(self._directory / "redis.sock"),
+            "dir": str(self._directory),
+            "save": "",
+            "appendonly": "yes",
+            "appendfsync": "no",  # it survives its process; it need not survive the machine
+            "loglevel": "warning",
+        }
+        self._process = subprocess.Popen(
+            [find_redis_server(), *(word for key, value in options.items() for word in (f"--{key}", value))],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        give_up_at = monotonic() + PATIENCE_SECONDS
+        with redis.Redis.from_url(self.url) as client:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except (redis.ConnectionError, redis.BusyLoadingError):
+                    if self._process.poll() is not None or monotonic() > give_up_at:
+                        raise
+                    sleep(0.01)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(PATIENCE_SECONDS)
+            self._process = None
+
+
+def _running() -> Iterator[RedisServer]:
+    with tempfile.TemporaryDirectory(prefix="test-redis-") as directory:  # short: a socket's path has 107 bytes
+        server = RedisServer(Path(directory))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis that all tests of a session share, each under a prefix of its own."""
+    for server in _running():
+        yield server.url
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis for one test, which may stop it."""
+    yield from _running()
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"test:{uuid4().hex}:"
+
+
+@pytest.fixture
+async def state(redis_url: str) -> AsyncIterator[SharedState]:
+    async with open_shared_state(redis_url, timeout_seconds=5.0) as opened:
+        yield opened
+
+
+class SetClock:
+    """Shows the time it was set to."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 11, 23, 17, 0, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.time
+
+    def now_ms(self) -> int:
+        return int(self.time.timestamp() * 1000)
+
+    def move(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock()
+
+
+async def eventually(condition: Callable[[], Awaitable[object]], within_seconds: float = PATIENCE_SECONDS) -> None:
+    """Returns once `condition` is true. Raises trio.TooSlowError if it does not become so."""
+    with trio.fail_after(within_seconds):
+        while not await condition():  # noqa: ASYNC110 - what it waits for happens in other processes
+            await trio.sleep(0.005)

@@ -1,0 +1,35 @@
+"""The samples an operator starts from are true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from dialer.settings import CallSettings, RedisSettings, SwitchSettings, load_settings
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_sample_configuration_is_good_and_shows_every_default() -> None:
+    settings = load_settings(ROOT / "config" / "dialer.toml")
+    assert settings.calls == CallSettings()
+    assert settings.redis == RedisSettings()
+    switch = settings.switch[0]
+    assert switch == SwitchSettings(name="fs1", password_file=switch.password_file)
+    text = (ROOT / "config" / "dialer.toml").read_text()
+    for section in (CallSettings, RedisSettings, SwitchSettings, type(settings.gateway[0]), type(settings.door)):
+        for key in section.model_fields:
+            assert f"\n{key} = " in text or f"\n# {key} = " in text, f"{section.__name__}.{key} is not shown"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "freeswitch").glob("*.xml")), ids=lambda path: path.name)
+def test_samples_for_freeswitch_are_xml(path: Path) -> None:
+    ElementTree.parse(path)
+
+
+def test_the_unit_runs_what_there_is() -> None:
+    unit = (ROOT / "systemd" / "dialer.service").read_text()
+    assert "RestartPreventExitStatus=78" in unit
+    assert "dialer run --config /etc/dialer/dialer.toml" in unit
