@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
@@ -15,6 +16,7 @@ from campaigns.campaign import Campaign, CampaignStatus
 from campaigns.database import Database
 from campaigns.store import CampaignSummary
 from campaigns.tables import CampaignRow
+from dialer.calls.attempt import Attempt, Phase
 from dialer.calls.world import World
 from dialer.campaign_runner import CampaignLease, CampaignRunner
 from dialer.errors import OutcomeUnknownError, UnavailableError
@@ -52,7 +54,8 @@ class CampaignDesk:
         self._rows: dict[str, CampaignRow] = {}
         self._definitions: dict[str, Campaign] = {}
         self._running: dict[str, _Running] = {}
-        self._finishing: list[CampaignRunner] = []
+        # By campaign, and not by runner: a new definition must see the calls that the old one placed.
+        self._attempts: defaultdict[int, dict[str, Attempt]] = defaultdict(dict)
         self._wake = trio.Event()
 
     def __repr__(self) -> str:
@@ -81,19 +84,27 @@ class CampaignDesk:
             await self._database.read(lambda session: store.get_campaign(session, name))  # says which there are
         return self._definitions[name]
 
-    def runners(self) -> list[CampaignRunner]:
-        """Every runner with calls in flight, stopped ones too."""
-        self._finishing = [runner for runner in self._finishing if runner.attempts]
-        return [running.runner for running in self._running.values()] + self._finishing
+    def attempts(self) -> list[Attempt]:
+        """Every call in flight, of stopped campaigns too."""
+        return [attempt for attempts in self._attempts.values() for attempt in attempts.values()]
 
     def calls_in_flight(self) -> int:
-        return sum(len(runner.attempts) for runner in self.runners())
+        return sum(map(len, self._attempts.values()))
 
     async def refresh(self) -> None:
         """Reads every campaign anew. Raises UnavailableError."""
         rows = await self._database.read(store.campaign_rows)
         self._rows = {row.name: row for row in rows}
-        self._definitions = {row.name: store.definition_of(row) for row in rows}
+        definitions: dict[str, Campaign] = {}
+        for row in rows:
+            try:
+                definitions[row.name] = store.definition_of(row)
+            except ValueError as error:  # written by another version: one campaign less, and no daemon less
+                log.error("campaign_unreadable", campaign=row.name, error=str(error))
+                if row.name in self._definitions:
+                    definitions[row.name] = self._definitions[row.name]
+        self._definitions = definitions
+        self._rows = {name: row for name, row in self._rows.items() if name in definitions}
 
     async def run(self, calls_nursery: trio.Nursery) -> None:
         """Keeps a runner for each campaign that is to run, until cancelled; then no runner is left.
@@ -120,12 +131,13 @@ class CampaignDesk:
             row = self._rows.get(name)
             if row is None or row.status is not CampaignStatus.RUNNING:
                 self._stop(name)
-                if row is None or row.status is CampaignStatus.STOPPED:
-                    running.runner.take_back_ringing()
             elif self._definitions[name] != running.runner.campaign:
                 log.info("campaign_redefined", campaign=name)
                 self._stop(name)
         for name, row in self._rows.items():
+            if row.status is CampaignStatus.STOPPED and row.id is not None:
+                for attempt in list(self._attempts[row.id].values()):
+                    attempt.take_back()
             if row.status is CampaignStatus.RUNNING and name not in self._running:
                 assert row.id is not None
                 runner = CampaignRunner(
@@ -136,6 +148,7 @@ class CampaignDesk:
                     self._lease,
                     Progressive(),
                     calls_nursery,
+                    self._attempts[row.id],
                     self._on_change,
                 )
                 scope = trio.CancelScope()
@@ -149,9 +162,15 @@ class CampaignDesk:
 
     def _stop(self, name: str) -> None:
         running = self._running.pop(name)
+        running.runner.stopping = True
         running.scope.cancel()
-        self._finishing.append(running.runner)
         log.info("campaign_stopped", campaign=name, calls_in_flight=len(running.runner.attempts))
+
+    def _count_phases(self, campaign_id: int) -> dict[str, int]:
+        counts = {phase.name.lower(): 0 for phase in Phase}
+        for attempt in self._attempts[campaign_id].values():
+            counts[attempt.phase.name.lower()] += 1
+        return counts
 
     async def report(self, summary: CampaignSummary) -> dict[str, Any]:
         """A campaign as status shows it; outcomes are those of the last 24 hours."""
@@ -167,7 +186,7 @@ class CampaignDesk:
             "mode": self._definitions[row.name].mode if row.name in self._definitions else "",
             "why": running.runner.view.reason if running else f"it is {row.status.value}",
             "idle_agents": running.runner.view.idle_agents if running else 0,
-            "calls": running.runner.count_phases() if running else {},
+            "calls": self._count_phases(campaign_id),
             "leads": {status.value: count for status, count in summary.leads.items()},
             "outcomes_24h": {disposition.value: count for disposition, count in outcomes.items()},
         }

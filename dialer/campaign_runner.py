@@ -57,7 +57,7 @@ class CampaignView:
 
 
 class CampaignRunner:
-    """Runs one campaign. `attempts` are its calls in flight."""
+    """Runs one campaign. `attempts` are its calls in flight, those of an earlier runner among them."""
 
     def __init__(
         self,
@@ -68,12 +68,14 @@ class CampaignRunner:
         lease: CampaignLease,
         pacer: Pacer,
         calls_nursery: trio.Nursery,
+        attempts: dict[str, Attempt],
         on_change: Callable[[], None],
     ) -> None:
         self.campaign_id = campaign_id
         self.campaign = campaign
         self.view = CampaignView()
-        self.attempts: dict[str, Attempt] = {}
+        self.attempts = attempts
+        self.stopping = False  # what has been leased and not sent goes back
         self._world = world
         self._ledger = ledger
         self._lease = lease
@@ -117,18 +119,6 @@ class CampaignRunner:
                         await self._lease.give_up(self.campaign.name)
                     except UnavailableError as error:
                         log.debug("campaign_lease_not_given_up", error=str(error))
-
-    def take_back_ringing(self) -> None:
-        """Hangs up every call that nobody has answered."""
-        for attempt in list(self.attempts.values()):
-            attempt.take_back()
-
-    def count_phases(self) -> dict[str, int]:
-        """How many calls are in each phase."""
-        counts = {phase.name.lower(): 0 for phase in Phase}
-        for attempt in self.attempts.values():
-            counts[attempt.phase.name.lower()] += 1
-        return counts
 
     async def _decide_and_dial(self) -> None:
         """One decision for each switch the campaign's trunks are on: an agent can be bridged on their own only."""
@@ -212,7 +202,7 @@ class CampaignRunner:
             for gateway in gateways:
                 unused = [slot.uuid for slot in slots if slot.gateway == gateway.name and slot.uuid not in leased]
                 with trio.CancelScope(shield=True):
-                    await gateway.release(*unused)
+                    await gateway.put_back(*unused)
         if not leases:
             self._hopper_empty_until = trio.current_time() + EMPTY_HOPPER_SECONDS
         for lease in leases:
@@ -222,8 +212,12 @@ class CampaignRunner:
         return len(leases)
 
     async def _run_attempt(self, attempt: Attempt) -> None:
+        if self.stopping:
+            attempt.take_back()
         try:
             await attempt.run()
+        except Exception:
+            log.exception("attempt_broke", attempt=attempt.uuid, campaign=self.campaign.name)
         finally:
             del self.attempts[attempt.uuid]
             self._changed()

@@ -36,6 +36,7 @@ from dialer.campaign_runner import CampaignLease
 from dialer.clock import Clock, SystemClock, microseconds
 from dialer.desk import Desk
 from dialer.door import serve_door
+from dialer.errors import OutcomeUnknownError, UnavailableError
 from dialer.esl.link import LinkLimits
 from dialer.esl.messages import Event
 from dialer.esl.switch import Connect, Switch, SwitchAddress, connect_tcp
@@ -48,6 +49,9 @@ log = structlog.get_logger()
 
 # After the time for conversations is over, what is cut short is still written down.
 LAST_WORDS_SECONDS: Final = 5.0
+# A switch that is away longer than this does not keep wrap-ups and dead leases from ending.
+RECOVERY_SECONDS: Final = 15.0
+PRESENCE_MEND_SECONDS: Final = 2.0
 
 
 @asynccontextmanager
@@ -143,7 +147,8 @@ class Daemon:
             if handle_signals:
                 services.start_soon(_stop_on_signals, stop)
             services.start_soon(self.metrics.watch_loop_lag)
-            services.start_soon(self.roster.keep_house)
+            services.start_soon(self._keep_agents)
+            services.start_soon(self._mend_presence)
             services.start_soon(self.gateways.keep_house)
             services.start_soon(self.presence.run)
             await services.start(serve_door, door.path, int(door.mode, 8), self.desk.verbs())
@@ -167,8 +172,8 @@ class Daemon:
 
     async def _drain(self) -> None:
         """Takes back what rings, and waits for conversations as long as the settings say."""
-        for runner in self.campaigns.runners():
-            runner.take_back_ringing()
+        for attempt in self.campaigns.attempts():
+            attempt.take_back()
         with trio.move_on_after(self.settings.calls.drain_seconds + LAST_WORDS_SECONDS):
             while self.campaigns.calls_in_flight() or self.ledger.unwritten:  # noqa: ASYNC110 - two owners, one end
                 await trio.sleep(0.05)
@@ -196,19 +201,43 @@ class Daemon:
         leftovers = [] if switch.name in self._recovered else await self._leftovers(switch)
         owned = {*legs.values(), *(row.uuid for row in leftovers)}
         snapshot = await hang_up_orphans(self.world, switch, snapshot, owned)
-        await self.presence.rebuild(switch, snapshot, frozenset(legs.values()))
+        await self.presence.rebuild(switch, snapshot, self._own_legs(agents))
         if switch.name not in self._recovered:
             self.phones.adopt(legs, snapshot)
             await self._resolve(leftovers, agents, snapshot, calls)
             self._recovered.add(switch.name)
         self.phones.wake()
 
+    def _own_legs(self, agents: list[Agent]) -> frozenset[str]:
+        """Every leg this dialer knows: parked ones by the agents' facts, those that ring now by who follows them."""
+        return frozenset({*(agent.leg for agent in agents), *self.world.live_calls.uuids()})
+
+    async def _keep_agents(self) -> None:
+        """Leases run out only after recovery had its chance to renew what a former life held."""
+        with trio.move_on_after(RECOVERY_SECONDS):
+            for switch in self.switches.values():
+                await switch.wait_ready()
+        await self.roster.keep_house()
+
+    async def _mend_presence(self) -> None:
+        """Reads everything anew from a switch whose events came faster than Redis took them."""
+        while True:
+            await trio.sleep(PRESENCE_MEND_SECONDS)
+            for name in list(self.presence.overflowed):
+                switch = self.switches[name]
+                try:
+                    snapshot = await take_snapshot(switch)
+                    await self.presence.rebuild(switch, snapshot, self._own_legs(await self.roster.agents()))
+                except (UnavailableError, OutcomeUnknownError) as error:
+                    log.warning("presence_not_mended", switch=name, error=str(error))
+
     async def _leftovers(self, switch: Switch) -> list[AttemptRow]:
         """What a former life of this daemon left open on `switch`."""
         return [
             row
             for row in await self.ledger.open_attempts()
-            if row.switch == switch.name and row.uuid not in self.world.live_calls
+            if (row.switch == switch.name or row.switch not in self.switches)
+            and row.uuid not in self.world.live_calls
         ]
 
     async def _resolve(
@@ -222,7 +251,7 @@ class Daemon:
             if campaign is None:
                 log.error("attempt_of_unknown_campaign", attempt=row.uuid)
                 continue
-            claim = self.roster.hold_again(claims[row.uuid]) if row.uuid in claims else None
+            claim = await self.roster.hold_again(claims[row.uuid]) if row.uuid in claims else None
             calls.start_soon(resolve_attempt, row, campaign, self.world, snapshot, claim)
 
 

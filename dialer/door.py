@@ -70,13 +70,18 @@ def _bind(path: Path, mode: int) -> socket.socket:
                 raise ConfigurationError(f"door.path {path}: another daemon answers there; it needs another")
             path.unlink()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o777 & ~mode)
         try:
-            listener.bind(str(path))
-        finally:
-            os.umask(before)
-        listener.listen(16)
-        listener.setblocking(False)
+            before = os.umask(0o777 & ~mode)
+            try:
+                listener.bind(str(path))
+            finally:
+                os.umask(before)
+            # A shift that logs in by a script comes all at once; whoever finds the queue full is turned away.
+            listener.listen(socket.SOMAXCONN)
+            listener.setblocking(False)
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
         raise ConfigurationError(f"door.path {path}: cannot be opened: {error}") from error
     return listener

@@ -50,7 +50,7 @@ class SwitchSettings(_Section):
     # The domain phones register under on this switch: user/EXTENSION@DOMAIN.
     domain: Name = "127.0.0.1"
     heartbeat_seconds: float = Field(default=20.0, gt=0, le=300)
-    recordings_dir: Path = Path("/var/lib/freeswitch/recordings")
+    recordings_dir: str = Field(default="/var/lib/freeswitch/recordings", pattern=r"^/[A-Za-z0-9_./@+=-]{1,500}$")
 
     @model_validator(mode="after")
     def _one_password(self) -> SwitchSettings:
@@ -214,8 +214,14 @@ def parse_settings(text: str, source: str) -> Settings:
 
 def describe_mistakes(error: ValidationError, source: str) -> str:
     """Every mistake of a refused file, one a line: where, what was there, what would be right."""
-    lines = []
+    lines: list[str] = []
+    places = [mistake["loc"] for mistake in error.errors()]
     for mistake in error.errors():
+        depth = len(mistake["loc"])
+        if mistake["type"] == "too_short" and any(
+            len(place) > depth and place[:depth] == mistake["loc"] for place in places
+        ):
+            continue  # pydantic counts only what it could read; the wrong ones are told by themselves
         where = ".".join(str(part + 1) if isinstance(part, int) else part for part in mistake["loc"]) or "the file"
         message = mistake["msg"].removeprefix("Value error, ")
         if mistake["type"] == "extra_forbidden":

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -129,10 +131,14 @@ async def private_redis(directory: Path) -> AsyncIterator[str]:
     """Runs a redis-server of our own for as long as the block lasts, and gives its URL.
 
     It listens on a unix socket only its owner can open, keeps its data in `directory`, and is stopped by its own
-    process id. Raises ConfigurationError if it does not start.
+    process id. One that a killed daemon left behind on the same data is stopped first. Raises ConfigurationError if
+    it does not start, UnavailableError (in a group) if it ends while it is needed: a new start of the daemon has a
+    new one.
     """
     program = find_redis_server()
     await trio.Path(directory).mkdir(parents=True, exist_ok=True)
+    pid_file = directory / "redis.pid"
+    await trio.to_thread.run_sync(_stop_leftover, pid_file)
     with tempfile.TemporaryDirectory(prefix="dialer-redis-") as run_dir:  # short: a socket's path has 107 bytes
         socket = Path(run_dir) / "redis.sock"
         options = {
@@ -144,6 +150,7 @@ async def private_redis(directory: Path) -> AsyncIterator[str]:
             "appendonly": "yes",
             "appendfsync": "everysec",
             "daemonize": "no",
+            "pidfile": str(pid_file.absolute()),
             "loglevel": "warning",
         }
         arguments = [word for key, value in options.items() for word in (f"--{key}", value)]
@@ -158,7 +165,10 @@ async def private_redis(directory: Path) -> AsyncIterator[str]:
         try:
             await _wait_for_socket(process, socket, program)
             log.info("private_redis_started", pid=process.pid)
-            yield f"unix://{socket}"
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_raise_when_it_ends, process)
+                yield f"unix://{socket}"
+                nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
                 process.terminate()
@@ -167,6 +177,28 @@ async def private_redis(directory: Path) -> AsyncIterator[str]:
                 if process.returncode is None:
                     process.kill()
                     await process.wait()
+
+
+async def _raise_when_it_ends(process: trio.Process) -> None:
+    status = await process.wait()
+    raise UnavailableError(f"the private redis-server ended by itself with status {status}")
+
+
+def _stop_leftover(pid_file: Path) -> None:
+    """Stops the redis-server of a daemon that was killed. Only a process that says it serves this very data."""
+    try:
+        pid = int(pid_file.read_text(encoding="ascii"))
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        # Redis overwrites its arguments and its environment, but it works in the directory of its data.
+        if b"redis-server" not in command or not Path(f"/proc/{pid}/cwd").samefile(pid_file.parent):
+            return
+        log.warning("private_redis_left_behind", pid=pid)
+        os.kill(pid, signal.SIGTERM)
+    except (OSError, ValueError):
+        return
+    deadline = time.monotonic() + STOP_SECONDS
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 async def _wait_for_socket(process: trio.Process, socket: Path, program: str) -> None:
@@ -180,7 +212,8 @@ async def _wait_for_socket(process: trio.Process, socket: Path, program: str) ->
 
 
 def _answers(socket: str) -> bool:
-    client = redis.Redis(unix_socket_path=socket, socket_timeout=1.0)
+    # redis-py's own retries take seconds; here the next look is 10 ms away.
+    client = redis.Redis(unix_socket_path=socket, socket_timeout=1.0, retry=Retry(NoBackoff(), 0))
     try:
         return bool(client.ping())
     except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError):

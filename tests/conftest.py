@@ -13,6 +13,8 @@ from uuid import uuid4
 import pytest
 import redis
 import trio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from dialer.shared_state import SharedState, find_redis_server, open_shared_state
 
@@ -44,7 +46,7 @@ class RedisServer:
             start_new_session=True,
         )
         give_up_at = monotonic() + PATIENCE_SECONDS
-        with redis.Redis.from_url(self.url) as client:
+        with redis.Redis.from_url(self.url, retry=Retry(NoBackoff(), 0)) as client:
             while True:
                 try:
                     client.ping()

@@ -7,7 +7,7 @@
 --            a token that already holds an agent gets the same one again
 --   bridged  TOKEN LEASE_MS                   the claim became a conversation   -> 1, or 0 if the claim is gone
 --   renew    LEASE_MS TOKEN ...               longer leases                     -> how many were still held
---   release  TOKEN WRAP_MS LEG_LOST           gives the agent back              -> extension, or "" if not held
+--   release  TOKEN WRAP_MS LOST_LEG           gives the agent back, without that leg  -> extension, or "" if not held
 --   sweep                                     ends wrap-ups and dead leases     -> {agents freed, tokens expired...}
 --   count    CAMPAIGN SWITCH                  how many are idle                 -> number
 --
@@ -59,7 +59,7 @@ local function settle(extension, changes)
   return state
 end
 
-local function release(token, wrap_ms, leg_lost)
+local function release(token, wrap_ms, lost_leg)
   local extension = redis.call('HGET', prefix .. 'claims', token)
   redis.call('HDEL', prefix .. 'claims', token)
   redis.call('ZREM', prefix .. 'leases', token)
@@ -71,7 +71,8 @@ local function release(token, wrap_ms, leg_lost)
     changes[#changes + 1] = tostring(now + wrap_ms)
     redis.call('ZADD', prefix .. 'wrap_up', now + wrap_ms, extension)
   end
-  if leg_lost then
+  -- The keeper may have rung another one meanwhile.
+  if lost_leg ~= '' and redis.call('HGET', agent_key(extension), 'leg') == lost_leg then
     changes[#changes + 1] = 'leg'
     changes[#changes + 1] = ''
   end
@@ -122,7 +123,7 @@ elseif verb == 'renew' then
   return held
 
 elseif verb == 'release' then
-  return release(ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1')
+  return release(ARGV[3], tonumber(ARGV[4]), ARGV[5])
 
 elseif verb == 'sweep' then
   local freed, answer = 0, {0}
@@ -136,7 +137,8 @@ elseif verb == 'sweep' then
   end
   for _, token in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'leases', '-inf', now)) do
     -- Whoever held it is dead: what became of the leg nobody knows, so it is not trusted with another person.
-    release(token, 0, true)
+    local extension = redis.call('HGET', prefix .. 'claims', token)
+    release(token, 0, extension and redis.call('HGET', agent_key(extension), 'leg') or '')
     answer[#answer + 1] = token
   end
   answer[1] = freed

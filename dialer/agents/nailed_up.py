@@ -22,7 +22,7 @@ from dialer.calls.snapshot import Snapshot
 from dialer.calls.world import World
 from dialer.clock import microseconds
 from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
-from dialer.esl.commands import Command, Kill, ScheduleHangup, Unschedule
+from dialer.esl.commands import Command, Exists, Kill, ScheduleHangup, Unschedule
 from dialer.esl.link import CommandRefusedError
 from dialer.esl.switch import Switch
 
@@ -45,15 +45,18 @@ class NailedUpPhones:
         self._campaign_named = campaign_named
         self._keepers: set[str] = set()
         self._wake = trio.Event()
+        # The agents as last read, all in one go: each keeper asking for its own would be most of Redis' work.
+        self._agents: dict[str, Agent] = {}
+        self._read_at = 0.0
         # Legs found on the switch at the start, by uuid: to be kept, not rung anew.
         self._found: dict[str, Snapshot] = {}
 
     def __repr__(self) -> str:
         return f"<NailedUpPhones keeping {len(self._keepers)} legs>"
 
-    def adopt(self, agents: Mapping[str, str], snapshot: Snapshot) -> None:
-        """The legs of `agents` (extension to leg) that `snapshot` shows to be up are kept on."""
-        for leg in agents.values():
+    def adopt(self, legs: Mapping[str, str], snapshot: Snapshot) -> None:
+        """The legs (by extension) that `snapshot` shows to be up are kept on."""
+        for leg in legs.values():
             if leg in snapshot.channels:
                 self._found[leg] = snapshot
 
@@ -66,19 +69,19 @@ class NailedUpPhones:
         """Keeps every leg that is wanted, until cancelled; then hangs up those nobody talks on."""
         async with trio.open_nursery() as nursery:
             while True:
+                read_at = trio.current_time()
                 try:
-                    for agent in await self._world.roster.agents():
-                        if self._wanted(agent) and agent.extension not in self._keepers:
-                            self._keepers.add(agent.extension)
-                            nursery.start_soon(self._keep, agent.extension)
+                    self._agents = {agent.extension: agent for agent in await self._world.roster.agents()}
+                    self._read_at = read_at
                 except UnavailableError as error:
                     log.warning("agents_not_read", error=str(error))
-                await self._pause()
-
-    async def _pause(self) -> None:
-        wake = self._wake
-        with trio.move_on_after(LOOK_AGAIN_SECONDS):
-            await wake.wait()
+                for agent in self._agents.values():
+                    if self._wanted(agent) and agent.extension not in self._keepers:
+                        self._keepers.add(agent.extension)
+                        nursery.start_soon(self._keep, agent.extension)
+                wake = self._wake
+                with trio.move_on_after(LOOK_AGAIN_SECONDS):
+                    await wake.wait()
 
     def _wanted(self, agent: Agent) -> bool:
         return (
@@ -88,6 +91,7 @@ class NailedUpPhones:
         )
 
     async def _keep(self, extension: str) -> None:
+        """Until nobody wants the phone kept: one leg after the other."""
         unanswered = 0
         try:
             while True:
@@ -95,14 +99,11 @@ class NailedUpPhones:
                     agent = await self._world.roster.agent(extension)
                     if not self._wanted(agent):
                         return
-                    if await self._keep_one_leg(agent):
+                    unanswered = 0 if await self._keep_one_leg(agent) else unanswered + 1
+                    if unanswered >= MAX_UNANSWERED_RINGS:
+                        log.warning("agent_paused_phone_unanswered", agent=extension, rings=unanswered)
+                        await self._world.roster.change(extension, wants=Wants.PAUSE)
                         unanswered = 0
-                    else:
-                        unanswered += 1
-                        if unanswered >= MAX_UNANSWERED_RINGS:
-                            log.warning("agent_paused_phone_unanswered", agent=extension, rings=unanswered)
-                            await self._world.roster.change(extension, wants=Wants.PAUSE)
-                            unanswered = 0
                 except (UnavailableError, OutcomeUnknownError) as error:
                     log.warning("agent_leg_not_kept", agent=extension, error=str(error))
                 await trio.sleep(LOOK_AGAIN_SECONDS * (1 + 4 * unanswered))
@@ -113,24 +114,21 @@ class NailedUpPhones:
         """One life of one leg. False if the phone was rung and not answered."""
         switch = self._world.switches.get(agent.switch)
         campaign = self._campaign_named(agent.campaign)
-        snapshot = self._found.pop(agent.leg, None) if agent.leg else None
         if switch is None or not switch.ready or campaign is None:
-            if snapshot is not None:
-                self._found[agent.leg] = snapshot
             return True
+        snapshot = self._found.pop(agent.leg, None) if agent.leg else None
         if snapshot is None:
             if agent.leg:
                 await self._world.roster.change(agent.extension, leg="")
-            if agent.wants is Wants.LOGOUT or agent.wants is Wants.PAUSE:
+            if agent.wants is not Wants.READY:
                 return True  # a paused agent is rung when ready again
-        leg_uuid = agent.leg if snapshot is not None else str(uuids.uuid4())
+        leg_uuid = str(uuids.uuid4()) if snapshot is None else agent.leg
         with self._world.live_calls.follow(leg_uuid, switch.name) as watch:
-            if snapshot is not None:
-                other = snapshot.bridged_with.get(leg_uuid, "")
-                watch.become(watch.leg.found(microseconds(self._world.clock.now()), bridged_with=other))
-            elif not await self._ring(watch, agent, campaign, switch):
-                return False
             try:
+                if snapshot is not None:
+                    await self._find(watch, switch, snapshot.bridged_with.get(leg_uuid, ""))
+                elif not await self._ring(watch, agent, campaign, switch):
+                    return False
                 await self._world.roster.change(agent.extension, leg=leg_uuid)
                 self._world.metrics.counts["agent_legs_up"] += 1
                 await self._tend(watch, agent.extension, switch)
@@ -138,6 +136,12 @@ class NailedUpPhones:
                 with trio.CancelScope(shield=True):
                     await self._give_up(watch, agent.extension, switch)
         return True
+
+    async def _find(self, watch: LegWatch, switch: Switch, bridged_with: str) -> None:
+        """Takes over a leg of a former life; it may have ended since it was listed."""
+        watch.become(watch.leg.found(microseconds(self._world.clock.now()), bridged_with=bridged_with))
+        if (await switch.run_command(Exists(watch.leg.uuid))).strip() != "true":
+            watch.become(watch.leg.gone(microseconds(self._world.clock.now())))
 
     async def _ring(self, watch: LegWatch, agent: Agent, campaign: Campaign, switch: Switch) -> bool:
         domain = self._world.switch_settings[switch.name].domain
@@ -151,43 +155,34 @@ class NailedUpPhones:
             return False
         with trio.move_on_after(campaign.agent_ring_seconds + RING_MARGIN_SECONDS):
             await watch.wait_until(lambda leg: (leg.parked and leg.answered) or leg.ended)
-        if watch.leg.parked:
-            return True
-        log.warning("agent_phone_unanswered", agent=agent.extension, cause=watch.leg.cause)
-        if not watch.leg.ended:
-            switch.submit(Kill(watch.leg.uuid))
-        return False
+        if not watch.leg.parked:
+            log.warning("agent_phone_unanswered", agent=agent.extension, cause=watch.leg.cause)
+        return watch.leg.parked
 
     async def _tend(self, watch: LegWatch, extension: str, switch: Switch) -> None:
-        """Until the leg ends or the agent has logged out: keeps putting off the hang-up a dead daemon would leave."""
+        """Until the leg ends or is not wanted: keeps putting off the hang-up that a dead daemon would leave."""
         calls = self._world.calls
         armed_for_talk = False
-        armed_at = trio.current_time()
+        tended_since = armed_at = trio.current_time()
         while not watch.leg.ended:
             bridged = watch.leg.bridged
-            age_seconds = trio.current_time() - armed_at
             if bridged and not armed_for_talk:
                 with trio.move_on_after(REARM_AFTER_SECONDS):
                     await watch.wait_until(lambda leg: not leg.bridged)
                 if watch.leg.bridged:
                     armed_for_talk = await self._arm(switch, watch, calls.longest_conversation_seconds)
                     armed_at = trio.current_time()
-            elif (
-                not bridged
-                and (armed_for_talk or age_seconds > calls.parked_leg_seconds / 3)
-                and await self._arm(switch, watch, calls.parked_leg_seconds)
-            ):
-                armed_for_talk = False
+            elif not bridged and (armed_for_talk or trio.current_time() - armed_at > calls.parked_leg_seconds / 3):
+                armed_for_talk = not await self._arm(switch, watch, calls.parked_leg_seconds) and armed_for_talk
                 armed_at = trio.current_time()
-            agent = await self._world.roster.agent(extension)
-            if not agent.token and (agent.leg != watch.leg.uuid or not self._wanted(agent)):
-                return
-            if not agent.token and agent.wants is Wants.LOGOUT:
-                return
+            agent = self._agents.get(extension)
+            # Facts read before the leg was written into them tell of a time before it.
+            if agent is not None and self._read_at > tended_since and not agent.token:
+                replaced = agent.leg != watch.leg.uuid
+                if replaced or not self._wanted(agent) or agent.wants is Wants.LOGOUT:
+                    return
             with trio.move_on_after(LOOK_AGAIN_SECONDS):
                 await watch.wait_until(lambda leg: leg.ended or leg.bridged != bridged)  # noqa: B023 - used at once
-        if not watch.leg.complete:
-            await trio.lowlevel.checkpoint()
 
     async def _arm(self, switch: Switch, watch: LegWatch, seconds: int) -> bool:
         """Replaces the scheduled hang-up. One after the other: background jobs overtake each other."""
@@ -207,16 +202,22 @@ class NailedUpPhones:
 
     async def _give_up(self, watch: LegWatch, extension: str, switch: Switch) -> None:
         """The leg is gone or not wanted: nobody is to be sent there any more."""
+        # A stop while they talk, or while the switch is away: the next life finds the leg by the agent's facts.
+        if watch.leg.bridged or not (watch.leg.ended or switch.connected):
+            return
         try:
-            # A stop while they talk, or while the switch is away: the next life finds the leg by the agent's facts.
-            if watch.leg.bridged or not (watch.leg.ended or switch.connected):
-                return
             agent = await self._world.roster.agent(extension)
             if agent.leg == watch.leg.uuid:
                 await self._world.roster.change(extension, leg="")
-            if not watch.leg.ended:
-                await switch.run_command(Kill(watch.leg.uuid), within_seconds=KILL_SECONDS)
-            else:
-                log.info("agent_leg_ended", agent=extension, cause=watch.leg.cause)
+                agent = await self._world.roster.agent(extension)
+            if agent.token and not watch.leg.ended:
+                return  # claimed in the last moment: the dead man's hang-up ends the leg once it has been let go
+        except UnavailableError as error:
+            log.warning("agent_leg_still_on_the_roster", agent=extension, error=str(error))
+        if watch.leg.ended:
+            log.info("agent_leg_ended", agent=extension, cause=watch.leg.cause)
+            return
+        try:
+            await switch.run_command(Kill(watch.leg.uuid), within_seconds=KILL_SECONDS)
         except (UnavailableError, OutcomeUnknownError, CommandRefusedError) as error:
-            log.warning("agent_leg_not_given_up", agent=extension, error=str(error))
+            log.warning("agent_leg_not_hung_up", agent=extension, error=str(error))

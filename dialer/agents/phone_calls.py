@@ -106,7 +106,11 @@ class PhoneCalls:
             ours=bool(event.dialer_agent),
         )
         if answered:
-            call = attrs.evolve(call, answered_us=event.answered_us or event.timestamp_us)
+            call = attrs.evolve(
+                call,
+                answered_us=event.answered_us or event.timestamp_us,
+                ours=call.ours or bool(event.dialer_agent),
+            )
         calls[event.unique_id] = call
         self._extension_of[event.unique_id] = extension
         notify = "answer" if answered else "callout" if event.direction == "inbound" else "callin"

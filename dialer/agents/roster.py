@@ -41,6 +41,7 @@ class Claim:
     leg: str
     phones: Phones
     bridge_asked: bool = False
+    bridge_refused: bool = False
     wrap_up_seconds: float = 0.0
     leg_lost: bool = False
     kept: bool = False
@@ -142,9 +143,10 @@ class Roster:
                 elif asked_in_vain:  # Redis may have made the claim that it could not answer any more
                     await self.release(Claim(token, "", "", Phones.ON_DEMAND))
 
-    def hold_again(self, agent: Agent) -> Claim:
-        """The claim that a former life of this daemon left on `agent`; its lease is renewed from now on."""
+    async def hold_again(self, agent: Agent) -> Claim:
+        """The claim that a former life of this daemon left on `agent`; its lease is renewed now and from now on."""
         self._held.add(agent.token)
+        await self.renew([agent.token])
         return Claim(agent.token, agent.extension, agent.leg, agent.phones, bridge_asked=True)
 
     async def release(self, claim: Claim) -> None:
@@ -155,7 +157,7 @@ class Roster:
         try:
             with trio.fail_after(RELEASE_SECONDS):
                 await self._do(
-                    "release", claim.token, int(claim.wrap_up_seconds * 1000), "1" if claim.leg_lost else "0"
+                    "release", claim.token, int(claim.wrap_up_seconds * 1000), claim.leg if claim.leg_lost else ""
                 )
         except (UnavailableError, trio.TooSlowError) as error:
             log.error("agent_release_failed", agent=claim.extension, attempt=claim.token, error=str(error))

@@ -39,11 +39,15 @@ RING_MARGIN_SECONDS: Final = 5.0
 # From our uuid_kill to the end of the call.
 HANGUP_SECONDS: Final = 5.0
 # HANGUP_COMPLETE, with the SIP status and who hung up, follows HANGUP within a frame or two.
-COMPLETE_SECONDS: Final = 0.5
+# Without it who hung up is not known, and a person who left counts as abandoned.
+COMPLETE_SECONDS: Final = 2.0
+# An agent's leg is back in park a frame after the customer's hang-up.
+PARK_BACK_SECONDS: Final = 0.5
 # A parked leg is back at once; `uuid_park` on one that left park silently takes a frame.
 PARK_SECONDS: Final = 2.0
 # How long a call is waited for whose switch is away before its outcome is called unknown.
 UNKNOWN_SECONDS: Final = 60.0
+DISARM_AGAIN_SECONDS: Final = 0.2
 
 
 class Phase(Enum):
@@ -74,6 +78,7 @@ class Attempt:
         self._ending = Ending()
         self._originated_at = world.clock.now()
         self._cancelled = False
+        self._sent = False
         self._log = log.bind(attempt=lease.uuid, campaign=campaign.name)
 
     def __repr__(self) -> str:
@@ -87,7 +92,11 @@ class Attempt:
         """Hangs the call up if nobody talks on it yet: pacing or a stop does not want it any more."""
         if self.phase is Phase.DIALING and not self._cancelled:
             self._cancelled = True
-            self._tell(Kill(self.uuid, "ORIGINATOR_CANCEL"))
+            if self._sent:
+                self._tell(Kill(self.uuid, "ORIGINATOR_CANCEL"))
+
+    def _is_taken_back(self) -> bool:
+        return self._cancelled
 
     async def run(self) -> None:
         """Places the call and follows it to its end.
@@ -116,10 +125,13 @@ class Attempt:
                 self.uuid, self.lease.number, gateway, self._campaign, self._world.calls, self._world.node
             )
             self._originated_at = self._world.clock.now()
-            self._world.metrics.counts["originated"] += 1
+            if self._is_taken_back():
+                raise UnavailableError("it was taken back before it was sent")
             await self._switch.submit_accepted(command, self.uuid)
+            self._sent = True
+            if self._is_taken_back():  # while it was on its way: the switch may not have known it yet
+                self._tell(Kill(self.uuid, "ORIGINATOR_CANCEL"))
         except UnavailableError:
-            self._world.metrics.counts["originated"] -= 1
             await self._world.ledger.return_unsent(self.lease)
             return False
         except (InputRefusedError, CommandRefusedError) as error:
@@ -127,6 +139,7 @@ class Attempt:
             self._ending = Ending(failure=str(error))
         except OutcomeUnknownError as error:
             self._log.warning("originate_unanswered", error=str(error))  # events or recovery will tell
+        self._world.metrics.counts["originated"] += 1
         return True
 
     async def _follow(self, customer: LegWatch) -> None:
@@ -161,6 +174,8 @@ class Attempt:
         while not customer.leg.bridged_us:
             with trio.move_on_at(deadline):
                 await self._switch.wait_ready()  # nothing can be bridged before, and no agent is held for it
+            if self._was_bridged(customer):  # asked for before the link was lost, and found by recovery
+                break
             async with self._world.roster.claimed(
                 self._campaign.name, self._switch.name, self.uuid, deadline=deadline
             ) as claim:
@@ -174,6 +189,9 @@ class Attempt:
             self._move(Phase.WAITING)
         if not customer.leg.bridged_us:
             await self._say_sorry(customer)
+
+    def _was_bridged(self, customer: LegWatch) -> bool:
+        return customer.leg.bridged_us != 0
 
     @contextlib.asynccontextmanager
     async def _agent_leg(self, claim: Claim, customer: LegWatch) -> AsyncIterator[LegWatch | None]:
@@ -260,8 +278,13 @@ class Attempt:
                 lambda: agent_leg.wait_until(lambda leg: leg.ended),
                 lambda: self._switch.refused(ticket),
             )
+        if customer.leg.bridged_with != agent_uuid and not self._switch.ready:
+            # The link went in the 44 ms a bridge takes: only a look at the switch tells what became of it.
+            with trio.move_on_after(UNKNOWN_SECONDS):
+                await self._switch.wait_ready()
         if customer.leg.bridged_with == agent_uuid:
             return True
+        claim.bridge_refused = (ticket.result or ticket.reply).startswith("-")
         self._world.metrics.counts["bridges_failed"] += 1
         self._log.warning(
             "bridge_failed", agent=claim.extension, answer=ticket.result, customer_cause=customer.leg.cause
@@ -279,20 +302,36 @@ class Attempt:
             self._ending, agent=claim.extension, agent_leg=agent_leg.leg.uuid, recording=recording
         )
         self._move(Phase.TALKING)
-        with contextlib.suppress(UnavailableError):  # the lease is renewed by token all the same
-            await self._world.roster.bridged(claim)
-        await self._ask(Unschedule(self.uuid))
-        if claim.phones is Phones.ON_DEMAND:
-            await self._ask(Unschedule(agent_leg.leg.uuid))
-        if recording:
-            await self._ask(Record(self.uuid, recording))
-        with trio.move_on_after(self._world.calls.longest_conversation_seconds):
-            await _first_of(
-                lambda: customer.wait_until(lambda leg: not leg.bridged),
-                lambda: agent_leg.wait_until(lambda leg: leg.ended),
-            )
+        async with trio.open_nursery() as beside:
+            beside.start_soon(self._disarm, self.uuid)
+            if claim.phones is Phones.ON_DEMAND:
+                beside.start_soon(self._disarm, agent_leg.leg.uuid)
+            if recording:
+                beside.start_soon(self._ask, Record(self.uuid, recording))
+            with contextlib.suppress(UnavailableError):  # the lease is renewed by token all the same
+                await self._world.roster.bridged(claim)
+            with trio.move_on_after(self._world.calls.longest_conversation_seconds):
+                await _first_of(
+                    lambda: customer.wait_until(lambda leg: not leg.bridged),
+                    lambda: agent_leg.wait_until(lambda leg: leg.ended),
+                )
+            beside.cancel_scope.cancel()
         if customer.leg.bridged and not agent_leg.leg.ended:
             await self._ask(Kill(self.uuid, "ALLOTTED_TIMEOUT"))
+
+    async def _disarm(self, uuid: str) -> None:
+        """Takes back the dead man's hang-up, again and again until the switch has heard it: it would cut the talk."""
+        while True:
+            try:
+                await self._switch.run_command(Unschedule(uuid))
+            except CommandRefusedError:
+                return
+            except (UnavailableError, OutcomeUnknownError) as error:
+                self._log.warning("dead_man_not_disarmed", error=str(error))
+                await trio.sleep(DISARM_AGAIN_SECONDS)
+                await self._switch.wait_ready()
+            else:
+                return
 
     async def _say_sorry(self, customer: LegWatch) -> None:
         """No agent in time: the campaign's message, then the end. Never silence."""
@@ -310,8 +349,10 @@ class Attempt:
         if not claim.bridge_asked:
             claim.leg_lost = agent_leg.leg.ended
             return
+        if claim.bridge_refused and not agent_leg.leg.ended and await self._exists(agent_leg):
+            return  # it never left park, where `uuid_park` would bring no answer and cost the next person's patience
         if self._ending.agent:  # they talked: the leg comes back by itself
-            with trio.move_on_after(COMPLETE_SECONDS):
+            with trio.move_on_after(PARK_BACK_SECONDS):
                 await agent_leg.wait_until(lambda leg: leg.parks > parks_before or leg.ended)
         if agent_leg.leg.parks == parks_before and not agent_leg.leg.ended:
             await self._ask(Park(agent_leg.leg.uuid))
@@ -344,13 +385,16 @@ class Attempt:
                 # The agent's leg is gone or has left; the switch hangs the customer up with it, mostly.
                 with trio.move_on_after(COMPLETE_SECONDS):
                     await customer.wait_until(lambda leg: leg.ended)
-            if not customer.leg.ended:
-                await self._ask(Kill(self.uuid))
-                with trio.move_on_after(HANGUP_SECONDS if self._switch.ready else UNKNOWN_SECONDS):
-                    await customer.wait_until(lambda leg: leg.ended)
+            with trio.move_on_after(UNKNOWN_SECONDS):
+                while not customer.leg.ended:
+                    await self._switch.wait_ready()
+                    await self._ask(Kill(self.uuid))
+                    with trio.move_on_after(HANGUP_SECONDS):
+                        await customer.wait_until(lambda leg: leg.ended)
         if not customer.leg.ended or customer.leg.vanished:
             self._ending = attrs.evolve(self._ending, unknown=True)
             self._log.warning("outcome_unknown", switch=self._switch.name)
+            self._tell(Kill(self.uuid))  # should it be there after all, nobody follows it any more
         else:
             with trio.move_on_after(COMPLETE_SECONDS):
                 await customer.wait_until(lambda leg: leg.complete)
@@ -400,7 +444,7 @@ class Attempt:
         """Runs a command; False, and a word in the log, if it was refused or the switch is away."""
         try:
             await self._switch.run_command(command)
-        except CommandRefusedError as error:
+        except (CommandRefusedError, InputRefusedError) as error:
             self._log.debug("command_refused", error=str(error))  # mostly a race with a hang-up, which events tell
             return False
         except (UnavailableError, OutcomeUnknownError) as error:

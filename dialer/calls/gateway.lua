@@ -6,6 +6,7 @@
 --   take     CONCURRENCY CALLS_PER_SECOND LEASE_MS UUID ...   -> how many of the uuids got a slot, from the first on
 --   adopt    LEASE_MS UUID ...                                holds slots whatever the limit; also renews  -> how many
 --   release  UUID ...                                         -> how many were held
+--   unused   UUID ...                                         releases, and the rate gets its calls back  -> how many
 --   used                                                      -> how many are in use
 
 local slots, bucket, verb, now = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2])
@@ -30,9 +31,10 @@ elseif verb == 'adopt' then
   for i = 4, #ARGV do redis.call('ZADD', slots, now + tonumber(ARGV[3]), ARGV[i]) end
   return #ARGV - 3
 
-elseif verb == 'release' then
+elseif verb == 'release' or verb == 'unused' then
   local released = 0
   for i = 3, #ARGV do released = released + redis.call('ZREM', slots, ARGV[i]) end
+  if verb == 'unused' then redis.call('HINCRBYFLOAT', bucket, 'tokens', released) end
   return released
 
 elseif verb == 'used' then

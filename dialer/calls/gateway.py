@@ -61,10 +61,17 @@ class Gateway:
 
     async def release(self, *uuids: str) -> None:
         """Gives slots back. With Redis away their leases do it in time."""
+        await self._give("release", uuids)
+
+    async def put_back(self, *uuids: str) -> None:
+        """Gives slots back that no call was begun with: the rate has them again too."""
+        await self._give("unused", uuids)
+
+    async def _give(self, verb: str, uuids: Sequence[str]) -> None:
         self.held.difference_update(uuids)
         if uuids:
             try:
-                await self._do("release", *uuids)
+                await self._do(verb, *uuids)
             except UnavailableError as error:
                 log.error("slot_release_failed", gateway=self.name, attempts=len(uuids), error=str(error))
 

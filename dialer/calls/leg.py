@@ -145,6 +145,7 @@ class Leg:
             hung_up_by = HungUpBy.FAR_END if far_end else HungUpBy.SWITCH
         return attrs.evolve(
             self,
+            answered_us=self.answered_us or event.answered_us,  # the ANSWER itself may have been missed
             ended_us=self.ended_us or event.timestamp_us,
             cause=event.hangup_cause or self.cause,
             sip_status=status or self.sip_status,

@@ -68,6 +68,9 @@ class LiveCalls:
     def __contains__(self, uuid: str) -> bool:
         return uuid in self._watches
 
+    def uuids(self) -> frozenset[str]:
+        return frozenset(self._watches)
+
     def on_switch(self, switch: str) -> list[LegWatch]:
         """Every leg followed on `switch`."""
         return [watch for watch in self._watches.values() if watch.switch == switch]

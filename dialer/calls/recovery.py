@@ -8,6 +8,7 @@ is closed as `unknown`.
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Final
 
 import structlog
 import trio
@@ -18,6 +19,7 @@ from campaigns.recycle import next_step
 from campaigns.tables import AttemptRow
 from dialer.agents.roster import Claim
 from dialer.calls.leg import Leg
+from dialer.calls.live_calls import LegWatch
 from dialer.calls.snapshot import Snapshot
 from dialer.calls.world import World
 from dialer.clock import microseconds
@@ -29,35 +31,55 @@ from dialer.records.cdr import Ending, disposition_of, record_of
 
 log = structlog.get_logger()
 
-HANGUP_SECONDS = 10.0
+HANGUP_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 10.0
 
 
 async def reconcile_legs(world: World, switch: Switch, snapshot: Snapshot) -> None:
     """Brings every followed leg of `switch` in line with what the switch has.
 
-    `show channels` lags behind and can disagree with the switch itself, so a leg it does not list is asked for by
-    name before it is given up. Raises UnavailableError or OutcomeUnknownError if the switch cannot be asked.
+    `show channels` and `show calls` lag behind by up to some hundred milliseconds: each leg is asked for by name
+    before it is given up, and a bridge is never taken away on a look, only added. Raises UnavailableError or
+    OutcomeUnknownError if the switch cannot be asked.
     """
-    vanished = 0
-    for watch in world.live_calls.on_switch(switch.name):
-        leg = watch.leg
-        if leg.ended:
-            continue
-        row = snapshot.channels.get(leg.uuid)
+    watches = [watch for watch in world.live_calls.on_switch(switch.name) if not watch.leg.ended]
+
+    failures: list[UnavailableError | OutcomeUnknownError] = []
+
+    async def reconcile(watch: LegWatch) -> None:
+        before = watch.leg
+        try:
+            exists = await _exists(switch, before.uuid)
+        except (UnavailableError, OutcomeUnknownError) as error:  # carried past the nursery, which would wrap it
+            failures.append(error)
+            return
+        if watch.leg != before:
+            return  # an event has told more than the list, which is older
         now_us = microseconds(world.clock.now())
-        if row is not None:
-            other = snapshot.bridged_with.get(leg.uuid, "")
-            if (row.callstate == "ACTIVE" and not leg.answered) or other != leg.bridged_with:
-                watch.become(leg.found(now_us, bridged_with=other))
-        elif await _exists(switch, leg.uuid) is False:
-            watch.become(watch.leg.gone(now_us))
-            vanished += 1
+        row = snapshot.channels.get(before.uuid)
+        other = snapshot.bridged_with.get(before.uuid, "")
+        if not exists:
+            watch.become(before.gone(now_us))
+        elif other and not before.bridged:
+            watch.become(before.found(now_us, bridged_with=other))
+        elif row is not None and row.callstate == "ACTIVE" and not before.bridgeable:
+            watch.become(before.found(now_us, bridged_with=before.bridged_with))
+
+    async with trio.open_nursery() as nursery:  # the commands are pipelined: a thousand legs take a second
+        for watch in watches:
+            nursery.start_soon(reconcile, watch)
+    if failures:
+        raise failures[0]
+    vanished = sum(watch.leg.vanished for watch in watches)
     if vanished:
         log.warning("legs_vanished", switch=switch.name, legs=vanished)
 
 
 async def _exists(switch: Switch, uuid: str) -> bool:
-    return (await switch.run_command(Exists(uuid))).strip() == "true"
+    try:
+        return (await switch.run_command(Exists(uuid), within_seconds=LOOK_SECONDS)).strip() == "true"
+    except CommandRefusedError as error:
+        raise UnavailableError(f"the switch {switch.name!r} does not say which calls it has: {error}") from error
 
 
 async def hang_up_orphans(world: World, switch: Switch, snapshot: Snapshot, owned: Collection[str]) -> Snapshot:
@@ -85,29 +107,37 @@ async def hang_up_orphans(world: World, switch: Switch, snapshot: Snapshot, owne
 async def resolve_attempt(
     row: AttemptRow, campaign: Campaign, world: World, snapshot: Snapshot, claim: Claim | None
 ) -> None:
-    """Brings one attempt that a former life left open to its one result, and gives its agent back."""
-    switch = world.switches[row.switch]
+    """Brings one attempt that a former life left open to its one result, and gives its agent back.
+
+    An attempt on a switch that is not configured any more is unknown.
+    """
+    switch = world.switches.get(row.switch)
     gateway = world.gateways.get(row.gateway)
     ending = Ending()
     with world.live_calls.follow(row.uuid, row.switch) as watch:
         now_us = microseconds(world.clock.now())
         other_leg = snapshot.bridged_with.get(row.uuid, "")
-        if row.uuid not in snapshot.channels:
+        if switch is None or not await _still_there(switch, row.uuid):
             watch.become(Leg(row.uuid).gone(now_us))
             ending = Ending(unknown=True)
         elif other_leg:
             watch.become(watch.leg.found(now_us, bridged_with=other_leg))
             ending = Ending(agent=claim.extension if claim is not None else "", agent_leg=other_leg)
             if gateway is not None:
-                await gateway.adopt(row.uuid)
+                try:
+                    await gateway.adopt(row.uuid)
+                except UnavailableError as error:
+                    log.warning("slot_not_adopted", attempt=row.uuid, error=str(error))
             log.info("conversation_adopted", attempt=row.uuid)
             await _ask(switch, Unschedule(row.uuid))
             with trio.move_on_after(world.calls.longest_conversation_seconds):
                 await watch.wait_until(lambda leg: not leg.bridged)
-        if not watch.leg.ended:
+        elif snapshot.channels[row.uuid].callstate == "ACTIVE" if row.uuid in snapshot.channels else False:
+            watch.become(watch.leg.found(now_us))  # somebody has answered, and finds nobody
+        if switch is not None and not watch.leg.ended:
             if not other_leg:
                 log.info("leftover_call_hung_up", attempt=row.uuid)
-            await _ask(switch, Kill(row.uuid, "NORMAL_CLEARING" if other_leg else "ORIGINATOR_CANCEL"))
+            await _ask(switch, Kill(row.uuid, "NORMAL_CLEARING" if watch.leg.answered else "ORIGINATOR_CANCEL"))
             with trio.move_on_after(HANGUP_SECONDS):
                 await watch.wait_until(lambda leg: leg.ended)
         await _write_down(row, watch.leg, ending, campaign, world)
@@ -145,6 +175,15 @@ async def _write_down(row: AttemptRow, leg: Leg, ending: Ending, campaign: Campa
     world.metrics.counts["attempts_recovered"] += 1
     await world.ledger.close(record, next_step(disposition, row.attempt_no, campaign, now))
     log.info("attempt_recovered", attempt=row.uuid, disposition=disposition.value)
+
+
+async def _still_there(switch: Switch, uuid: str) -> bool:
+    """Whether the switch has the call now: the list may be older than its end. In doubt it has."""
+    try:
+        return await _exists(switch, uuid)
+    except (UnavailableError, OutcomeUnknownError) as error:
+        log.warning("attempt_not_asked_for", attempt=uuid, error=str(error))
+        return True
 
 
 async def _ask(switch: Switch, command: Kill | Unschedule) -> None:

@@ -112,8 +112,11 @@ class Switch:
     async def submit_accepted(self, command: Command, job_uuid: str) -> None:
         """Sends and waits until the switch has taken the command; its result comes as a BACKGROUND_JOB event.
 
-        Raises as Link.accepted does.
+        For calls: raises UnavailableError also while the epoch is not open, since whoever puts our beliefs right
+        must not meet a call that is only just on its way. Otherwise raises as Link.accepted does.
         """
+        if not self.ready:
+            raise UnavailableError(f"the switch {self.name!r} is away: {self.last_loss or 'not ready yet'}")
         link = self._living_link()
         await link.accepted(link.submit(command, job_uuid))
 

@@ -126,6 +126,7 @@ class Channel:
     answered: int = 0
     bridged_at: int = 0
     hung_up_at: int = 0
+    ended_by_far_end: bool = False
 
     variables: dict[str, Value] = attrs.Factory(dict)
     other: Channel | None = None  # the last leg it had to do with, for the Other-Leg headers

@@ -230,7 +230,6 @@ _REPORT = {
     "flow_billsec": "6",
     "flow_billmsec": "6100",
     "flow_billusec": "6100017",
-    "sip_hangup_disposition": "send_bye",
     "rtp_audio_in_raw_bytes": "0",
     "rtp_audio_in_media_bytes": "0",
     "rtp_audio_in_packet_count": "0",

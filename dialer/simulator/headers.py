@@ -40,6 +40,7 @@ CALLING: dict[str, tuple[str, str, int]] = {
     "BACKGROUND_JOB": ("mod_event_socket.c", "api_exec", 1580),
     "HEARTBEAT": ("switch_core.c", "send_heartbeat", 95),
     "SHUTDOWN": ("switch_core.c", "switch_core_destroy", 3033),
+    "sofia::expire": ("sofia_reg.c", "sofia_reg_del_callback", 726),
     "CUSTOM": ("sofia_reg.c", "sofia_reg_handle_register_token", 2059),
 }
 
@@ -72,7 +73,7 @@ class _Head(Block):
     def pairs(self) -> list[tuple[str, Value]]:
         core, name, subclass, stamp, sequence = self._values
         local, gmt = _dates(stamp // 1_000_000)
-        file, function, line = CALLING[name]
+        file, function, line = CALLING.get(subclass or "", CALLING[name])
         pairs: list[tuple[str, Value]] = [("Event-Subclass", subclass)] if subclass else []
         return [
             *pairs,
@@ -102,7 +103,7 @@ class _Head(Block):
         if self._json is None:
             core, name, subclass, stamp, sequence = self._values
             local, gmt = _dates(stamp // 1_000_000)
-            file, function, line = CALLING[name]
+            file, function, line = CALLING.get(subclass or "", CALLING[name])
             first = f'"Event-Subclass":"{subclass}",' if subclass else ""
             self._json = (
                 f'{first}"Event-Name":"{name}","Core-UUID":"{core}","FreeSWITCH-Hostname":"{HOSTNAME}",'
@@ -246,6 +247,31 @@ def fixed_blocks(channel: Channel) -> tuple[Block, ...]:
     return channel._fixed_blocks
 
 
+# What carriers say when they refuse, and what FreeSWITCH makes of it (sofia_glue.c).
+_REFUSALS = {
+    "USER_BUSY": 486,
+    "CALL_REJECTED": 603,
+    "UNALLOCATED_NUMBER": 404,
+    "NORMAL_TEMPORARY_FAILURE": 503,
+    "NO_USER_RESPONSE": 480,
+}
+
+
+def _sip_ending(channel: Channel) -> list[tuple[str, Value]]:
+    """Who ended the SIP dialogue, and with what status."""
+    if channel.is_answered:
+        who = "recv_bye" if channel.ended_by_far_end else "send_bye"
+        return [("sip_term_status", "200"), ("sip_hangup_disposition", who)]
+    if not channel.ended_by_far_end:
+        return [("sip_hangup_disposition", "send_cancel"), ("sip_invite_failure_status", "487")]
+    status = str(_REFUSALS.get(channel.cause, 500))
+    return [
+        ("sip_hangup_disposition", "recv_refuse"),
+        ("sip_invite_failure_status", status),
+        ("sip_term_status", status),
+    ]
+
+
 def reporting_block(channel: Channel, now: int) -> Block:
     """What CHANNEL_HANGUP_COMPLETE and CHANNEL_DESTROY add: cause, stamps and durations."""
     first = channel.created
@@ -288,6 +314,7 @@ def reporting_block(channel: Channel, now: int) -> Block:
                 (f"{name}msec", str(span // 1000)),
                 (f"{name}usec", str(span)),
             ]
+    pairs += _sip_ending(channel)
     if channel.application:
         pairs.append(("last_app", channel.application))
     if channel.argument:

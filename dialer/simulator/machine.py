@@ -253,6 +253,11 @@ class Machine:
         self.timers.after(self.lag(), self._unwind, channel)
         return True
 
+    def far_end_hangs_up(self, channel: Channel, cause: str = "NORMAL_CLEARING") -> bool:
+        """The person or the carrier at the other end ends it; False if it was over."""
+        channel.ended_by_far_end = not channel.hung_up
+        return self.hang_up(channel, cause)
+
     def lose(self, channel: Channel, cause: str) -> None:
         """A fault takes the channel, counted when it is an agent's."""
         if self.hang_up(channel, cause) and channel.side is Side.PHONE:

@@ -225,7 +225,7 @@ class Origination:
             channel.timers.append(machine.timers.after(machine.lag(), self._succeed))
 
     def _fail(self, cause: str) -> None:
-        self._machine.hang_up(self._channel, cause)
+        self._machine.far_end_hangs_up(self._channel, cause)
 
     def _time_out(self) -> None:
         if not self._channel.is_answered and not self._channel.executing:

@@ -121,8 +121,8 @@ class Population:
         if channel.plan is None:
             return
         after = self._machine.timers.after
-        channel.timers.append(after(channel.plan.hangs_up_after, self._machine.hang_up, channel))
-        channel.patience = after(channel.plan.patience, self._machine.hang_up, channel)
+        channel.timers.append(after(channel.plan.hangs_up_after, self._machine.far_end_hangs_up, channel))
+        channel.patience = after(channel.plan.patience, self._machine.far_end_hangs_up, channel)
 
     def bridged(self, first: Channel, second: Channel) -> None:
         for customer, other in ((first, second), (second, first)):
@@ -131,13 +131,15 @@ class Population:
             if customer.side is not Side.CUSTOMER or customer.plan is None:
                 continue
             ender = other if other.plan is not None and other.plan.ends_the_talk else customer
-            customer.talk = self._machine.timers.after(customer.plan.talk, self._machine.hang_up, ender)
+            customer.talk = self._machine.timers.after(customer.plan.talk, self._machine.far_end_hangs_up, ender)
 
     def unbridged(self, channel: Channel) -> None:
         if channel.talk is not None:
             channel.talk.cancel()
         if channel.plan is not None and not channel.hung_up:
-            channel.patience = self._machine.timers.after(channel.plan.patience, self._machine.hang_up, channel)
+            channel.patience = self._machine.timers.after(
+                channel.plan.patience, self._machine.far_end_hangs_up, channel
+            )
 
 
 def _timing(name: str, gateway: Gateway, script: Script | None) -> Distribution:

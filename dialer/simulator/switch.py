@@ -166,7 +166,7 @@ class SimulatedSwitch:
     def hang_up(self, uuid: str, cause: str = "NORMAL_CLEARING") -> bool:
         """The far end of a channel hangs up; False when there is no such channel."""
         channel = self._machine.find(uuid)
-        return channel is not None and self._machine.hang_up(channel, cause)
+        return channel is not None and self._machine.far_end_hangs_up(channel, cause)
 
     def press(self, uuid: str, digit: str) -> bool:
         """The far end presses a key; False when there is no such channel."""

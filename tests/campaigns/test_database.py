@@ -14,7 +14,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlmodel import Session, col
 
-from campaigns import group_commit, lanes
+from campaigns import group_commit, lanes, postgresql
 from campaigns.database import Database, open_database
 from campaigns.store import CampaignRow, LeadRow, get_campaign
 from dialer.errors import ConfigurationError, InputRefusedError, UnavailableError
@@ -434,21 +434,22 @@ async def test_an_unknown_postgresql_database_is_for_a_person_to_mend(postgres: 
             raise AssertionError
 
 
-async def test_a_broken_link_to_postgresql_is_made_again(postgres: str, request: pytest.FixtureRequest) -> None:
-    async with open_database(postgres, node="a", exclusive=True) as database:
+async def test_a_broken_link_to_postgresql_is_made_again(
+    postgres_migrated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "PATIENCE_SECONDS", 0.1)
+    async with open_database(postgres_migrated, node="a", exclusive=True) as database:
 
         def end(session: Session) -> None:
             session.connection().execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
-        others = [expect_unavailable(database, end)]
-        for other in others:
-            await other
+        await expect_unavailable(database, end)
         with pytest.raises(UnavailableError):
             await database.read(end)
         # The session that comes after holds the daemon's lock again.
         assert await database.write(lambda session: session.scalar(select(func.count(col(LeadRow.id))))) == 0
         with pytest.raises(ConfigurationError, match="another daemon"):
-            async with open_database(postgres, node="b", exclusive=True):
+            async with open_database(postgres_migrated, node="b", exclusive=True):
                 raise AssertionError
 
 

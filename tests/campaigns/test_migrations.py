@@ -117,6 +117,18 @@ async def test_several_programs_may_start_at_once(empty_url: str) -> None:
     assert [other.returncode for other in others] == [0, 0]
 
 
+async def test_several_databases_may_be_made_at_once(tmp_path: Path) -> None:
+    """alembic keeps what it works on in globals of its modules."""
+
+    async def make(number: int) -> None:
+        async with open_database(f"sqlite:///{tmp_path}/{number}.db", node=None) as database:
+            assert "lead" in await database.read(schema)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(8):
+            nursery.start_soon(make, number)
+
+
 async def test_rows_that_refer_to_nothing_stop_a_migration(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     upgrade = command.upgrade
 

@@ -245,11 +245,14 @@ async def test_it_is_not_ready_until_the_epoch_is_opened_over_the_new_link(autoj
 
     async def on_epoch(switch: Switch) -> None:
         seen.append((await switch.run_command(Exists(CALL)), switch.ready))
+        with pytest.raises(UnavailableError, match="not ready yet"):  # no call is placed before
+            await switch.submit_accepted(Kill(CALL), OTHER)
         await trio.sleep(7)
 
     async with running(serve, on_epoch=on_epoch) as world:
         await world.switch.wait_ready()
         assert (trio.current_time(), seen) == (7.0, [("true", False)])
+        await world.switch.submit_accepted(Kill(CALL), OTHER)
 
 
 @pytest.mark.parametrize("error", [UnavailableError("no Redis"), OutcomeUnknownError("no Redis")])
@@ -324,7 +327,7 @@ async def test_an_opening_that_ends_after_its_link_opens_nothing(autojump_clock:
 @pytest.mark.parametrize(
     ("script", "why"),
     [
-        ([], "not connected yet"),
+        ([], "not (connected|ready) yet"),
         ([NOBODY], r"no connection to 10.0.0.1:8021 \(\[Errno 111\] Connection refused\)"),
         ([serve_for(0.5)], "the switch closed the connection"),
     ],

@@ -88,11 +88,11 @@ def test_every_cause_of_a_call_nobody_answered(cause: str) -> None:
         ("busy", Disposition.BUSY, 486),
         ("notfound", Disposition.INVALID_NUMBER, 404),
         ("unavailable", Disposition.CONGESTION, 503),
-        ("noanswer", Disposition.NO_ANSWER, None),
-        ("cancelled_ringing", Disposition.CANCELLED, None),
+        ("noanswer", Disposition.NO_ANSWER, 487),
+        ("cancelled_ringing", Disposition.CANCELLED, 487),
     ],
 )
-def test_recorded_endings(name: str, disposition: Disposition, status: int | None) -> None:
+def test_recorded_endings(name: str, disposition: Disposition, status: int) -> None:
     events = [one for one in messages(recording(name)) if isinstance(one, Event)]
     told = Leg(next(one.unique_id for one in events if one.unique_id))
     for one in events:

@@ -20,6 +20,8 @@ import trio.testing
 
 from dialer.simulator import Scenario, SimulatedSwitch
 
+# Seconds of virtual time after which a test that waits for ever is ended.
+TEST_LIMIT = 7200.0
 START = datetime(2026, 11, 20, 23, 0, 0, tzinfo=UTC)
 
 
@@ -197,14 +199,15 @@ async def connected(switch: SimulatedSwitch, login: str | None = "json") -> Asyn
     """A connection over memory; with `login` authenticated and subscribed to everything in that format."""
     near, far = trio.testing.memory_stream_pair()
     client = Client(near)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(switch.serve_stream, far)
-        nursery.start_soon(client.pump)
-        if login is not None:
-            assert await client.ask("auth ClueCon") == "+OK accepted"
-            assert await client.ask(f"event {login} {EVERYTHING}") == f"+OK event listener enabled {login}"
-        yield client
-        nursery.cancel_scope.cancel()
+    with trio.fail_after(TEST_LIMIT):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(switch.serve_stream, far)
+            nursery.start_soon(client.pump)
+            if login is not None:
+                assert await client.ask("auth ClueCon") == "+OK accepted"
+                assert await client.ask(f"event {login} {EVERYTHING}") == f"+OK event listener enabled {login}"
+            yield client
+            nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

@@ -1,0 +1,289 @@
+"""The configuration file: every mistake at once, and no secret in what is said about it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dialer.errors import ConfigurationError
+from dialer.settings import Settings, SwitchSettings, load_settings, parse_settings, without_password
+
+SWITCH = '[[switch]]\nname = "a"\n'
+GATEWAY = '[[gateway]]\nname = "trunk"\nswitch = "a"\ncaller_id = "4930123"\nconcurrency = 30\n'
+SECRET = "s3cret/pass"
+
+
+def mistakes(text: str) -> list[str]:
+    with pytest.raises(ConfigurationError) as refused:
+        parse_settings(text, "dialer.toml")
+    lines = str(refused.value).splitlines()
+    assert all(line.startswith("dialer.toml: ") for line in lines)
+    return [line.removeprefix("dialer.toml: ") for line in lines]
+
+
+def test_the_least_that_is_needed() -> None:
+    settings = parse_settings(SWITCH + GATEWAY, "dialer.toml")
+    assert [switch.name for switch in settings.switch] == ["a"]
+    trunk = settings.gateway_named("trunk")
+    assert trunk is not None
+    assert trunk.sofia_name == "trunk"
+    assert settings.gateway_named("other") is None
+    named = parse_settings(SWITCH + GATEWAY + 'freeswitch_gateway = "sofia_trunk"\n', "dialer.toml")
+    assert named.gateway[0].sofia_name == "sofia_trunk"
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    told = mistakes("""
+        node = "no blanks"
+        [[switch]]
+        name = "a"
+        port = 70000
+        heartbeat_seconds = 0
+        [[switch]]
+        prot = 8021
+        [[gateway]]
+        name = "trunk"
+        switch = "a"
+        caller_id = "Sales"
+        concurrency = "many"
+        number_prefix = "0;9"
+        calls_per_second = nan
+        [redis]
+        timeout = 3
+        [door]
+        mode = "rw"
+        [log]
+        level = "loud"
+        [datbase]
+    """)
+    where = [line.partition(": ")[0] for line in told]
+    assert sorted(where) == sorted(
+        [
+            "node",
+            "switch.1.port",
+            "switch.1.heartbeat_seconds",
+            "switch.2.name",
+            "switch.2.prot",
+            "gateway.1.caller_id",
+            "gateway.1.concurrency",
+            "gateway.1.number_prefix",
+            "gateway.1.calls_per_second",
+            "redis.timeout",
+            "door.mode",
+            "log.level",
+            "datbase",
+        ]
+    )
+    said = dict(line.split(": ", 1) for line in told)
+    assert said["switch.1.port"] == "Input should be less than or equal to 65535 (it is 70000)"
+    assert said["switch.2.name"] == "is missing"
+    assert said["switch.2.prot"] == "there is no such key"
+    assert said["datbase"] == "there is no such key"
+    assert said["gateway.1.concurrency"].endswith("(it is 'many')")
+    assert said["gateway.1.calls_per_second"].endswith("(it is nan)")
+    assert said["log.level"] == "Input should be 'debug', 'info', 'warning' or 'error' (it is 'loud')"
+
+
+def test_every_name_that_does_not_agree_is_told_at_once() -> None:
+    other = GATEWAY.replace('"trunk"', '"other"')
+    told = mistakes(
+        SWITCH
+        + SWITCH
+        + GATEWAY
+        + GATEWAY
+        + other.replace('"a"', '"b"')
+        + other.replace('"other"', '"x"').replace('"a"', '"c"')
+    )
+    assert told == [
+        "the file: switch 'a' is there twice; each needs a name of its own",
+        "the file: gateway 'trunk' is there twice; each needs a name of its own",
+        "the file: gateway 'other' is on the switch 'b', which is not configured; there is a, a",
+        "the file: gateway 'x' is on the switch 'c', which is not configured; there is a, a",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", SWITCH, GATEWAY])
+def test_a_dialer_without_switch_or_trunk(text: str) -> None:
+    assert {line.partition(": ")[0] for line in mistakes(text)} <= {"switch", "gateway"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("node = ", "not valid TOML: Invalid value (at end of document)"),
+        ('node = "a"\nnode = "b"\n', "not valid TOML: Cannot overwrite a value (at line 2, column 11)"),
+        (
+            f'[database]\nurl = "mysql://u:{SECRET}@db/x"\n' + SWITCH + GATEWAY,
+            "postgresql:// is needed (it is 'mysql://…@db/x')",
+        ),
+    ],
+)
+def test_what_is_no_configuration(text: str, says: str) -> None:
+    (told,) = mistakes(text)
+    assert says in told
+    assert SECRET not in told
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    for path, why in ((tmp_path / "none.toml", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(ConfigurationError, match=rf"^{re.escape(str(path))}: cannot be read: .*{why}"):
+            load_settings(path)
+    latin = tmp_path / "latin.toml"
+    latin.write_bytes('node = "Köln"'.encode("latin-1"))
+    with pytest.raises(ConfigurationError, match=r"latin\.toml: cannot be read: .*utf-8"):
+        load_settings(latin)
+
+
+def test_a_file_that_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "dialer.toml"
+    path.write_text(SWITCH + GATEWAY)
+    assert isinstance(load_settings(path), Settings)
+
+
+# Passwords
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
+def test_the_default_password_is_good_enough_on_loopback(host: str) -> None:
+    assert SwitchSettings(name="a", host=host).secret() == "ClueCon"
+
+
+@pytest.mark.parametrize(
+    "host", ["192.0.2.1", "switch.example", "127.example.com", "localhost.example.com", "::12", "0.0.0.0", ""]
+)
+@pytest.mark.parametrize("given", [None, "ClueCon"])
+def test_and_refused_elsewhere(host: str, given: str | None) -> None:
+    with pytest.raises(ConfigurationError, match="switch 'a': the default event-socket password is refused"):
+        SwitchSettings(name="a", host=host, password=given).secret()
+    assert SwitchSettings(name="a", host=host, password=SECRET).secret() == SECRET
+
+
+def test_a_password_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    settings = SwitchSettings(name="a", password_file=file)
+    with pytest.raises(ConfigurationError, match=r"switch 'a': password_file .*: .*No such file"):
+        settings.secret()
+    file.write_text(f"{SECRET}\n")
+    assert settings.secret() == SECRET
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match="utf-8"):
+        settings.secret()
+    file.write_text("ClueCon\n")
+    with pytest.raises(ConfigurationError, match="default event-socket password"):
+        SwitchSettings(name="a", host="192.0.2.1", password_file=file).secret()
+
+
+def test_a_password_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = SwitchSettings(name="a", password_env="DIALER_TEST_PASSWORD")
+    monkeypatch.delenv("DIALER_TEST_PASSWORD", raising=False)
+    with pytest.raises(ConfigurationError, match="the environment variable DIALER_TEST_PASSWORD is not set"):
+        settings.secret()
+    monkeypatch.setenv("DIALER_TEST_PASSWORD", SECRET)
+    assert settings.secret() == SECRET
+
+
+@pytest.mark.parametrize("password", ["", "two\nlines", "nul\0"])
+def test_a_password_that_cannot_be_sent(password: str) -> None:
+    with pytest.raises(ConfigurationError, match="empty or has control characters") as refused:
+        SwitchSettings(name="a", password=password).secret()
+    assert password == "" or password not in str(refused.value)
+
+
+def test_no_secret_in_what_is_shown() -> None:
+    settings = parse_settings(
+        SWITCH
+        + f'password = "{SECRET}"\n'
+        + GATEWAY
+        + f'[redis]\nurl = "redis://:{SECRET}@redis/0"\n[database]\nurl = "postgresql://u:{SECRET}@db/x"\n',
+        "dialer.toml",
+    )
+    assert settings.switch[0].secret() == SECRET
+    for shown in (
+        repr(settings),
+        str(settings),
+        repr(settings.switch[0]),
+        repr(settings.redis),
+        repr(settings.database),
+    ):
+        assert SECRET not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        (
+            SWITCH + f'password = "{SECRET}"\npassword_env = "X"\n' + GATEWAY,
+            "switch.1: give one of password, password_env",
+        ),
+        (f'[switch]\nname = "a"\npassword = "{SECRET}"\n' + GATEWAY, "switch: "),  # [switch] for [[switch]]
+        (f'switch = [["{SECRET}"]]\n' + GATEWAY, "switch.1: "),
+        (SWITCH + f'password = ["{SECRET}"]\n' + GATEWAY, "switch.1.password: "),
+        (SWITCH + GATEWAY + f'[[database]]\nurl = "postgresql://u:{SECRET}@db/x"\n', "database: "),
+        (SWITCH + GATEWAY + f'[redis]\nurl = ["redis://:{SECRET}@h"]\n', "redis.url: "),
+    ],
+)
+def test_no_secret_in_what_is_refused(text: str, where: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        parse_settings(text, "dialer.toml")
+    cause: BaseException | None = refused.value
+    assert str(cause).startswith(f"dialer.toml: {where}")
+    while cause is not None:  # a traceback may be printed somewhere
+        assert SECRET not in str(cause)
+        cause = cause.__cause__
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:pass@host:6379/0", "redis://…@host:6379/0"),
+        ("redis://user:p@ss@host/0", "redis://…@host/0"),
+        ("redis://host/0?password=pass", "redis://host/0"),
+        ("user:pass@host", "…@host"),
+        ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+    ],
+)
+def test_a_url_as_it_is_shown(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+
+
+# Numbers
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad"),
+    [
+        ("caller_id", ["+4930123", "0", "1" * 20], ["", "+", "++49", "49 30", "49;30", "49\\n30", "1" * 21]),
+        ("number_prefix", ["", "0", "+", "*31#", "9" * 16], ["0 ", "0,", "a", "9" * 17]),
+    ],
+)
+def test_numbers(key: str, good: list[str], bad: list[str]) -> None:
+    def trunk(value: str) -> str:
+        lines = [line for line in GATEWAY.splitlines() if not line.startswith(key)]
+        return SWITCH + "\n".join([*lines, f'{key} = "{value}"'])
+
+    for value in good:
+        assert getattr(parse_settings(trunk(value), "dialer.toml").gateway[0], key) == value
+    for value in bad:
+        (told,) = mistakes(trunk(value))
+        assert told.startswith(f"gateway.1.{key}: String should match pattern"), value
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("calls", "bridge_seconds", "inf"),
+        ("calls", "drain_seconds", "-1"),
+        ("calls", "agent_lease_seconds", "4.9"),
+        ("calls", "parked_leg_seconds", "29.5"),
+        ("redis", "timeout_seconds", "'soon'"),
+        ("redis", "prefix", '"a b"'),
+        ("door", "mode", '"0999"'),
+        ("log", "format", '"xml"'),
+    ],
+)
+def test_values_out_of_bounds(section: str, key: str, value: Any) -> None:
+    told = mistakes(f"{SWITCH}{GATEWAY}[{section}]\n{key} = {value}\n")
+    assert [line.partition(": ")[0] for line in told] == [f"{section}.{key}"]
