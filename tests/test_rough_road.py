@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
 from campaigns.campaign import CampaignStatus
-from dialer.agents.agent import AgentState
+from dialer.agents.agent import AgentState, state_of
 from tests.house import House, eventually, house, number, outcomes
 
 
@@ -18,7 +17,7 @@ async def talking(home: House, calls: int = 1) -> None:
 
     async def condition() -> bool:
         status = await home.daemon.desk.status()
-        return sum(one["calls"].get("talking", 0) for one in status["campaigns"]) == calls
+        return bool(sum(one["calls"].get("talking", 0) for one in status["campaigns"]) == calls)
 
     await eventually(condition)
 
@@ -204,7 +203,8 @@ async def test_a_stop_in_good_order_takes_back_what_rings_and_leaves_who_talks(t
                 return home.switch.statistics().originated == 2
 
             await eventually(ringing)
-            await trio.sleep(0.1)
+            states = {extension: state_of(await home.agent(extension)) for extension in ("1000", "1001")}
+            (talker,) = [extension for extension, state in states.items() if state is AgentState.ON_CALL]
 
         async def two_talk() -> bool:
             return len(home.switch.channels) == 2  # the customer and the agent
@@ -212,6 +212,6 @@ async def test_a_stop_in_good_order_takes_back_what_rings_and_leaves_who_talks(t
         await eventually(two_talk)
         async with home.living():
             assert outcomes(await home.cdrs()) == {"cancelled": 1}
-            await home.agent_is("1000", AgentState.ON_CALL)
-            await home.daemon.desk.agent_hangup("1000")
+            await home.agent_is(talker, AgentState.ON_CALL)
+            await home.daemon.desk.agent_hangup(talker)
             assert outcomes(await home.closed(2)) == {"cancelled": 1, "bridged": 1}

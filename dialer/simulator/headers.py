@@ -258,10 +258,11 @@ _REFUSALS = {
 
 
 def _sip_ending(channel: Channel) -> list[tuple[str, Value]]:
-    """Who ended the SIP dialogue, and with what status."""
+    """Who ended the SIP dialogue, and with what status; there is no status for a BYE that the switch sends."""
     if channel.is_answered:
-        who = "recv_bye" if channel.ended_by_far_end else "send_bye"
-        return [("sip_term_status", "200"), ("sip_hangup_disposition", who)]
+        if not channel.ended_by_far_end:
+            return [("sip_hangup_disposition", "send_bye")]
+        return [("sip_term_status", "200"), ("sip_hangup_disposition", "recv_bye")]
     if not channel.ended_by_far_end:
         return [("sip_hangup_disposition", "send_cancel"), ("sip_invite_failure_status", "487")]
     status = str(_REFUSALS.get(channel.cause, 500))
@@ -270,6 +271,18 @@ def _sip_ending(channel: Channel) -> list[tuple[str, Value]]:
         ("sip_invite_failure_status", status),
         ("sip_term_status", status),
     ]
+
+
+def _durations(names: tuple[str, str, str], begin: int, end: int) -> list[tuple[str, Value]]:
+    """A span in seconds, milliseconds and microseconds; zero when one end of it never was.
+
+    The seconds are those between two readings of a clock that shows whole seconds, so 5.4 s can be 6.
+    """
+    if not begin or not end:
+        return [(name, "0") for name in names]
+    span = end - begin
+    seconds = end // 1_000_000 - begin // 1_000_000
+    return [(name, str(value)) for name, value in zip(names, (seconds, span // 1000, span), strict=True)]
 
 
 def reporting_block(channel: Channel, now: int) -> Block:
@@ -294,26 +307,15 @@ def reporting_block(channel: Channel, now: int) -> Block:
         pairs += [(f"{name}_epoch", str(stamp // 1_000_000)), (f"{name}_uepoch", str(stamp))]
     end = channel.hung_up_at or now
     spans = {
-        "duration": end - first,
-        "bill": end - channel.answered if channel.answered else 0,
-        "progress": channel.progressed - first if channel.progressed else 0,
-        "progress_media": channel.progressed_media - first if channel.progressed_media else 0,
-        "answer": channel.answered - first if channel.answered else 0,
-        "wait": channel.bridged_at - first if channel.bridged_at else 0,
+        "bill": (channel.answered, end),
+        "progress": (first, channel.progressed),
+        "progress_media": (first, channel.progressed_media),
+        "answer": (first, channel.answered),
+        "wait": (first, channel.bridged_at),
     }
-    for name, span in spans.items():
-        if name == "duration":
-            pairs += [
-                ("duration", str(span // 1_000_000)),
-                ("mduration", str(span // 1000)),
-                ("uduration", str(span)),
-            ]
-        else:
-            pairs += [
-                (f"{name}sec", str(span // 1_000_000)),
-                (f"{name}msec", str(span // 1000)),
-                (f"{name}usec", str(span)),
-            ]
+    pairs += _durations(("duration", "mduration", "uduration"), first, end)
+    for name, (begin, finish) in spans.items():
+        pairs += _durations((f"{name}sec", f"{name}msec", f"{name}usec"), begin, finish)
     pairs += _sip_ending(channel)
     if channel.application:
         pairs.append(("last_app", channel.application))

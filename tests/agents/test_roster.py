@@ -150,6 +150,35 @@ async def test_a_kept_claim_is_not_given_back(roster: Roster) -> None:
     assert await states(roster) == {"1000": AgentState.RESERVED}
 
 
+async def test_a_leg_rung_meanwhile_is_not_the_lost_one(roster: Roster) -> None:
+    await make_ready(roster, "1000")
+    claim = await claimed_now(roster, "t0")
+    await roster.change("1000", leg="another leg")
+    claim.leg_lost = True
+    await roster.release(claim)
+    assert (await roster.agent("1000")).leg == "another leg"
+    again = await claimed_now(roster, "t1")
+    again.leg_lost = True
+    await roster.release(again)
+    assert (await roster.agent("1000")).leg == ""
+
+
+async def test_a_claim_of_a_former_life_is_held_again(
+    state: SharedState, prefix: str, clock: SetClock, roster: Roster
+) -> None:
+    await make_ready(roster, "1000")
+    former = Roster(state, prefix=prefix, clock=clock, lease_seconds=LEASE_SECONDS)
+    await former.bridged(await claimed_now(former, "t0"))
+    clock.move(20)
+    claim = await roster.hold_again(await roster.agent("1000"))
+    assert claim == Claim("t0", "1000", "leg-1000", Phones.NAILED_UP, bridge_asked=True)
+    assert repr(roster).endswith("holding 1 claims>")
+    clock.move(20)
+    assert await roster._do("sweep") == [0]
+    await roster.release(claim)
+    assert await states(roster) == {"1000": AgentState.IDLE}
+
+
 async def test_a_bridge_told_twice_is_one_call(roster: Roster) -> None:
     await make_ready(roster, "1000")
     claim = await claimed_now(roster, "t0")

@@ -50,7 +50,7 @@ def utc(text: str) -> datetime:
         (USUAL, ["Asia/Kolkata"], "2026-11-23 03:29", "2026-11-23 03:30"),
         (USUAL, ["Asia/Kathmandu"], "2026-11-23 03:00", "2026-11-23 03:15"),
         (USUAL, ["Australia/Lord_Howe"], "2026-04-04 22:00", "2026-04-05 22:30"),  # back by half an hour; Sunday
-        # clocks put back at midnight: Saturday's last hour comes again (Chile), even out of Sunday (Newfoundland, once)
+        # clocks put back at midnight: Saturday's last hour comes again, once even out of Sunday
         ([hours("23:15", "00:00", ("sat",))], ["America/Santiago"], "2026-04-05 03:00", "2026-04-05 03:15"),
         ([hours("23:30", "00:00", ("sat",))], ["America/St_Johns"], "2010-11-07 02:30:30", "2010-11-07 03:00"),
         # all of them must allow it

@@ -212,9 +212,9 @@ async def test_no_result_in_time_is_an_unknown_outcome_and_the_late_one_is_no_ha
         await trio.sleep(20)
         assert isinstance(outcome.error, OutcomeUnknownError)
         assert (str(outcome.error), outcome.at) == ("no answer to uuid_exists within 12.5 s", 12.5)
+        assert "0 jobs running" in repr(life.link)  # forgotten: a job that never ends must not be kept for ever
         await life.switch.says(job(first.job_uuid, "late"))
         await wait_all_tasks_blocked()
-        assert "0 jobs running" in repr(life.link)
         nursery.start_soon(life.switch.obeys, "true")
         assert await link_of(life).run(Exists(CALL), within_seconds=5) == "true"
         assert trio.current_time() == 20.0
@@ -470,6 +470,25 @@ async def test_who_sends_while_the_switch_says_goodbye_is_told_it_is_away(
         await life.switch.says(event("SHUTDOWN"), last_words)
         await life.ends()
     assert len(refusals) == 6
+
+
+async def test_who_sends_while_the_stream_is_being_closed_is_told_it_is_away(autojump_clock: MockClock) -> None:
+    async with living() as life:
+        link = link_of(life)
+        stream: Any = link._stream
+        close: Callable[[], Awaitable[None]] = stream.aclose
+        told: list[str] = []
+
+        async def close_slowly() -> None:
+            with pytest.raises(UnavailableError) as caught:
+                link.submit(Kill(CALL))
+            told.append(str(caught.value))
+            await close()
+
+        stream.aclose = close_slowly
+        await life.switch.closes()
+        await life.ends()
+        assert told == ["the event socket is away: the switch closed the connection"]
 
 
 async def test_cancelled_it_tells_all_who_wait_and_closes_the_stream(autojump_clock: MockClock) -> None:
