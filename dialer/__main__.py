@@ -124,13 +124,9 @@ def campaign_add(file: Path, config: ConfigOption = DEFAULT_CONFIG) -> None:
             names = ", ".join(one.name for one in settings.gateway)
             raise InputRefusedError(f"{file}: gateways: {config} has no gateway {gateway!r}; it has {names}")
     saved = _write(settings, lambda session: store.add_campaign(session, campaign, _now()))
-    what = (
-        "added; start it with `dialer campaign start`"
-        if saved.created
-        else "changed"
-        if saved.changed
-        else "the same"
-    )
+    what = "changed" if saved.changed else "the same"
+    if saved.created:
+        what = f"added; start it with `dialer campaign start {campaign.name}`"
     typer.echo(f"campaign {campaign.name}: {what}{_tell_daemon(settings) if saved.changed else ''}")
 
 

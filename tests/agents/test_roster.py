@@ -220,6 +220,7 @@ async def test_wrap_up_ends_by_sweep(roster: Roster, clock: SetClock) -> None:
     clock.move(4.999)
     await roster._do("sweep")
     assert await states(roster) == {"1000": AgentState.WRAP_UP}
+    assert await roster.try_claim("north", "a", "t1") is None
     clock.move(0.001)
     assert await roster._do("sweep") == [1]
     assert await states(roster) == {"1000": AgentState.IDLE}

@@ -204,6 +204,33 @@ async def test_a_full_disk_is_told_truly(sqlite_url: str) -> None:
         assert told["later"]
 
 
+async def test_a_transaction_that_is_lost_is_told_to_all_who_were_in_it(database: Database) -> None:
+    """SQLite rolls everything back by itself when it runs out of memory or the disk fails; here by hand."""
+    told: dict[str, bool] = {}
+
+    async def one(name: str) -> None:
+        def work(session: Session) -> None:
+            add(session, name)
+            if name == "c2":
+                session.connection().exec_driver_sql("ROLLBACK")
+                raise ZeroDivisionError
+
+        try:
+            await database.write(work)
+            told[name] = True
+        except (UnavailableError, ZeroDivisionError):
+            told[name] = False
+
+    async with trio.open_nursery() as nursery, Held().writing(database):
+        for number in range(5):
+            nursery.start_soon(one, f"c{number}")
+            await trio.testing.wait_all_tasks_blocked()
+    assert told == dict.fromkeys(told, False)
+    assert await database.read(names) == set()
+    await database.write(lambda session: add(session, "later"))
+    assert await database.read(names) == {"later"}
+
+
 async def test_what_is_returned_can_be_used_and_a_read_cannot_write(database: Database) -> None:
     await fill(database, 1)
     row = await database.read(lambda session: get_campaign(session, CAMPAIGN.name))
