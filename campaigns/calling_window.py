@@ -110,10 +110,16 @@ def _turns(windows: Sequence[Window], place: ZoneInfo, day: date) -> Iterator[da
         if weekday in window.days:
             for fold in (0, 1):  # a start may happen twice
                 yield datetime.combine(day, window.start, place).replace(fold=fold).astimezone(UTC)
-    first = datetime.combine(day, MIDNIGHT, place).astimezone(UTC)
-    last = datetime.combine(day + _DAY, MIDNIGHT, place).replace(fold=1).astimezone(UTC)
+    # A clock change at midnight itself belongs to both days, whichever way the clocks go.
+    first = min(_midnights(place, day)) - timedelta(seconds=1)
+    last = max(_midnights(place, day + _DAY))
     if _offset(place, first) != _offset(place, last):
         yield _clock_change(place, first, last)
+
+
+def _midnights(place: ZoneInfo, day: date) -> list[datetime]:
+    """When `day` may be said to begin: two moments where midnight happens twice, or not at all."""
+    return [datetime.combine(day, MIDNIGHT, place).replace(fold=fold).astimezone(UTC) for fold in (0, 1)]
 
 
 def _offset(place: ZoneInfo, moment: datetime) -> timedelta | None:

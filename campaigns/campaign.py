@@ -81,7 +81,7 @@ Delay = Annotated[float | Literal["never"], BeforeValidator(_delay)]
 # Names end up in commands to FreeSWITCH, in file names and in Redis keys.
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 GatewayName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
-# The grammar of what reaches FreeSWITCH as an application's argument (dialer/esl/commands.py); a test holds them equal.
+# What reaches FreeSWITCH as an application's argument (dialer/esl/commands.py); a test holds the grammars equal.
 Sound = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:;/@+*#%()!&?~=,-]+$", max_length=500)]
 Dialable = Annotated[str, Field(pattern=r"^\+?[0-9]{2,15}$")]
 

@@ -21,6 +21,7 @@ import structlog
 import trio
 
 from campaigns.database import Database, open_database
+from campaigns.list_import import finish_imports
 from campaigns.tables import AttemptRow
 from dialer.agents.agent import Agent
 from dialer.agents.nailed_up import NailedUpPhones
@@ -85,7 +86,9 @@ async def run_daemon(
         open_database(settings.database.url, node=settings.node, exclusive=settings.redis.url is None) as database,
         _shared_state(settings) as state,
     ):
-        daemon = Daemon(settings, database, state, clock or SystemClock(), rng or random.Random(), connect)
+        clock = clock or SystemClock()
+        await finish_imports(database, clock.now())  # lists that a killed import had read whole
+        daemon = Daemon(settings, database, state, clock, rng or random.Random(), connect)
         await daemon.live(trio.Event() if stop is None else stop, handle_signals, task_status)
 
 

@@ -84,16 +84,17 @@ path = "{folder}/door.sock"
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[trio.Process]:
-        """The daemon, ready for dialing; stopped with SIGTERM at the end, and then it must exit with 0."""
+        """The daemon, ready for dialing; unless killed, stopped with SIGTERM at the end, when it must exit with 0."""
         command = [sys.executable, "-m", "dialer", "run", "--config", str(self.config)]
         with self.log.open("ab") as log:
             process = await trio.lowlevel.open_process(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             try:
                 await wait_until(self._ready, 30)
                 yield process
-                process.terminate()
-                with trio.fail_after(30):
-                    assert await process.wait() == 0, self.log_tail()
+                if process.returncode is None:  # not killed on purpose
+                    process.terminate()
+                    with trio.fail_after(30):
+                        assert await process.wait() == 0, self.log_tail()
             finally:
                 if process.returncode is None:
                     process.kill()
