@@ -51,6 +51,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "run" / "door.sock"
 
 
+async def fails_to_open(path: Path) -> None:
+    with trio.fail_after(5):
+        await serve_door(path, 0o660, {})
+
+
 def is_there(path: Path) -> bool:
     return path.exists()
 
@@ -158,6 +163,10 @@ async def test_a_request_too_large(path: Path) -> None:
         assert "ok" in await sent(path, just)
         answer = await sent(path, just[:-3] + b"xxxx" + just[-3:])
         assert answer == {"error": "a request is one line of JSON of at most 65536 bytes"}
+        with trio.fail_after(5):  # no end of it is waited for
+            async with await trio.open_unix_socket(path) as endless:
+                await endless.send_all(b"x" * (MAX_REQUEST_BYTES + 1))
+                assert b"one line of JSON" in await endless.receive_some()
         with pytest.raises(DialerError):
             await asked(path, "greet", name="x" * 1_000_000)
         assert await asked(path, "greet", name="Ada") == "hello Ada"
@@ -189,7 +198,7 @@ async def test_a_dead_daemon_s_socket_is_replaced(path: Path) -> None:
 async def test_a_living_daemon_s_socket_is_not(path: Path) -> None:
     async with open_door(path):
         with pytest.raises(ConfigurationError, match=r"door\.path .*: another daemon answers there"):
-            await serve_door(path, 0o660, {})
+            await fails_to_open(path)
         assert await asked(path, "greet", name="Ada") == "hello Ada"
 
 
@@ -200,7 +209,7 @@ async def test_one_too_busy_to_answer_is_alive(path: Path) -> None:
         busy.listen(0)
         first.connect(str(path))  # nobody accepts it, and the queue is full
         with pytest.raises(ConfigurationError, match="another daemon answers there"):
-            await serve_door(path, 0o660, {})
+            await fails_to_open(path)
         assert is_there(path)
 
 
@@ -208,7 +217,7 @@ async def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     file = trio.Path(tmp_path / "door.sock")
     await file.write_text("somebody's")
     with pytest.raises(ConfigurationError, match="there is something else of that name"):
-        await serve_door(Path(file), 0o660, {})
+        await fails_to_open(Path(file))
     assert await file.read_text() == "somebody's"
 
 
@@ -216,7 +225,7 @@ async def test_a_path_that_cannot_be(tmp_path: Path) -> None:
     await trio.Path(tmp_path / "file").write_text("")
     for path in (tmp_path / ("x" * 150), tmp_path / "file" / "door.sock"):
         with pytest.raises(ConfigurationError, match=r"door\.path .*: cannot be opened"):
-            await serve_door(path, 0o660, {})
+            await fails_to_open(path)
 
 
 def test_nobody_there(path: Path) -> None:

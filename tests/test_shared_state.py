@@ -109,7 +109,10 @@ async def test_what_a_killed_daemon_left_behind_is_stopped_first(tmp_path: Path)
     )
     assert killed.stdout is not None
     async with killed.stdout:
-        pid, url = (await killed.stdout.receive_some()).decode().split()
+        said = b""
+        while not said.endswith(b"\n"):
+            said += await killed.stdout.receive_some()
+        pid, url = said.decode().split()
         await say(url, "SET", "agent", "1000")
         killed.kill()
         await killed.wait()

@@ -123,6 +123,7 @@ def test_an_agent_calls_out() -> None:
     assert [(change.value["notify"], change.other_calls) for change in changes] == [("callout", 1), ("answer", 1)]
     assert changes[0].value["activity"] == ["a-leg"]
     assert changes[0].value["a-leg"]["Caller-Destination-Number"] == "15551230002"
+    assert changes[0].value["a-leg"]["Caller-Channel-Created-Time"] == CREATED_US
     (ended,) = folded(
         calls, [own_call(name) for name in ("CHANNEL_HANGUP", "CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY")]
     )

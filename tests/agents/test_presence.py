@@ -182,7 +182,8 @@ async def test_a_second_phone_of_one_extension(office: Office) -> None:
         office.notice(registered("1000", desk), registered("1000", home), registered("1000", desk))
         office.notice(registered("1000", desk, subclass="unregister"))
         await office.written()
-        assert set(await office.hash("registrations")) == {"1000"}
+        found = await office.hash("registrations")
+        assert {extension: one["Event-Subclass"] for extension, one in found.items()} == {"1000": "sofia::register"}
         assert await office.state_of("1000") is AgentState.IDLE
         office.notice(registered("1000", home, subclass="expire"))
         await office.written()

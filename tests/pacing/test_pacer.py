@@ -7,7 +7,7 @@ from hypothesis import given
 
 from dialer.pacing.pacer import Progressive, View
 
-counts = st.integers(0, 1_000)
+counts = st.integers(0, 20) | st.integers(0, 1_000)
 views = st.builds(
     View,
     now_seconds=st.floats(0, 1e9),
@@ -15,7 +15,7 @@ views = st.builds(
     ringing=counts,
     waiting=counts,
     in_flight=counts,
-    channels_left=st.none() | st.integers(-10, 1_000),
+    channels_left=st.none() | st.integers(-3, 20),
 )
 
 
