@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import trio
 
-from bench.shared import CAMPAIGN, FIRST_EXTENSION, Stage, extensions, set_status, stage, tell
+from bench.shared import CAMPAIGN, FIRST_EXTENSION, Stage, extensions, machine_lag, set_status, stage, tell
 from campaigns.campaign import CampaignStatus
 from dialer import log as logs
 from dialer.daemon import Daemon, run_daemon
@@ -73,7 +73,8 @@ async def _measure(place: Stage, agents: int, calls_per_second: float, seconds: 
         events_before = daemon.switches["simulated"].events_received
         counts_before = metrics.counts.copy()
         cpu_before, started = time.process_time(), time.perf_counter()
-        await trio.sleep(seconds)
+        async with machine_lag("bridge_latency.machine_lag_p99"):
+            await trio.sleep(seconds)
         cpu, lasted = time.process_time() - cpu_before, time.perf_counter() - started
         counts = metrics.counts - counts_before
         _report(metrics.summary(), counts, cpu, lasted, calls_per_second, agents)

@@ -21,7 +21,7 @@ from typing import Any, Final
 import psutil
 import trio
 
-from bench.shared import CAMPAIGN, FIRST_EXTENSION, Stage, extensions, set_status, stage, tell
+from bench.shared import CAMPAIGN, FIRST_EXTENSION, Stage, extensions, machine_lag, set_status, stage, tell
 from campaigns.campaign import CampaignStatus
 from dialer import door
 from dialer.errors import UnavailableError
@@ -110,9 +110,10 @@ async def _measure(place: Stage, process: psutil.Process, wanted: float, seconds
     before, started = await ask(place, "status"), time.perf_counter()
     cpu_before = process.cpu_times()
     memory: list[float] = []
-    while time.perf_counter() - started < seconds:
-        await trio.sleep(1.0)
-        memory.append(process.memory_info().rss / 1_000_000)
+    async with machine_lag("originate_load.machine_lag_p99"):
+        while time.perf_counter() - started < seconds:
+            await trio.sleep(1.0)
+            memory.append(process.memory_info().rss / 1_000_000)
     cpu_after, lasted = process.cpu_times(), time.perf_counter() - started
     asked = time.perf_counter()
     after = await ask(place, "status")

@@ -1,4 +1,4 @@
-"""What the benches share: how a figure is told, and a place to dial in: scenario, settings, campaign, list of leads.
+"""What the benches share: how a figure is told, how busy the machine is, and a place to dial in.
 
 A goal that is missed is a figure like any other; a bench fails only when it could not measure.
 """
@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
+import trio
 
 from campaigns import store
 from campaigns.campaign import CampaignStatus, parse_campaign
@@ -111,6 +115,36 @@ async def set_status(settings: Settings, status: CampaignStatus) -> None:
     """Starts or stops the campaign; the daemon sees it when it is next told to look, or within seconds."""
     async with open_database(settings.database.url, node=None) as database:
         await database.write(lambda session: store.set_campaign_status(session, CAMPAIGN, status, datetime.now(UTC)))
+
+
+# How late a process that does nothing else wakes up from 10 ms of sleep: what no loop lag here can be better than.
+_IDLER: Final = """
+import signal, sys, time
+late = []
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(print(sorted(late)[int(len(late) * 0.99)])))
+while True:
+    due = time.monotonic() + 0.01
+    time.sleep(0.01)
+    late.append(1000 * (time.monotonic() - due))
+"""
+
+
+@asynccontextmanager
+async def machine_lag(name: str) -> AsyncIterator[None]:
+    """Tells, as the figure `name`, how busy others kept the machine while the block ran."""
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-c", _IDLER], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        yield
+    finally:
+        with trio.CancelScope(shield=True):
+            process.terminate()
+            said = await process.stdout.receive_some(100)
+            await process.wait()
+    load = [round(minutes, 1) for minutes in os.getloadavg()]
+    tell(name, float(said), "ms", load=load, cores=os.cpu_count())
 
 
 def extensions(agents: int) -> list[str]:

@@ -320,6 +320,14 @@ def demo(
     summary = trio.run(partial(run_demo, agents=agents, leads=leads, seconds=seconds, seed=seed, live=not as_json))
     if as_json:
         typer.echo(json.dumps(summary))
+    else:
+        connect = summary["answer_to_bridge_ms"]
+        typer.echo(
+            f"\n{summary['originated']} calls, {summary['answered']} answered, {summary['bridged']} bridged, "
+            f"{summary['abandoned']} abandoned ({summary['abandoned_percent']} %); agents busy "
+            f"{summary['occupancy_percent']} % of the time; answer to agent {connect['p50']:.0f} ms, "
+            f"{connect['p99']:.0f} ms in the worst hundredth"
+        )
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

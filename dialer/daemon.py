@@ -148,7 +148,7 @@ class Daemon:
         door = self.settings.door
         async with trio.open_nursery() as services:
             if handle_signals:
-                services.start_soon(_stop_on_signals, stop)
+                services.start_soon(stop_on_signals, stop)
             services.start_soon(self.metrics.watch_loop_lag)
             services.start_soon(self._keep_agents)
             services.start_soon(self._mend_presence)
@@ -258,11 +258,15 @@ class Daemon:
             calls.start_soon(resolve_attempt, row, campaign, self.world, snapshot, claim)
 
 
-async def _stop_on_signals(stop: trio.Event) -> None:
-    """The first SIGTERM or SIGINT stops in good order; the second ends the process as the system does."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+async def stop_on_signals(stop: trio.Event, *, hangup_stops: bool = False) -> None:
+    """The first SIGTERM or SIGINT stops in good order; the second ends the process as the system does.
+
+    SIGHUP stops too where it means that the terminal has gone; a daemon has none, and goes on.
+    """
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async for number in signals:
             log.info("signal_received", signal=signal.Signals(number).name)
-            stop.set()
-            break
+            if number != signal.SIGHUP or hangup_stops:
+                stop.set()
+                break
     await trio.sleep_forever()

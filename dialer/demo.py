@@ -29,7 +29,7 @@ from campaigns.database import open_database
 from campaigns.list_import import import_csv
 from dialer import log as logs
 from dialer.agents.agent import AgentState, state_of
-from dialer.daemon import Daemon, run_daemon
+from dialer.daemon import Daemon, run_daemon, stop_on_signals
 from dialer.errors import UnavailableError
 from dialer.settings import Settings, parse_settings
 from dialer.status_view import status_view
@@ -209,10 +209,16 @@ async def _prepare(settings: Settings, leads: Path) -> None:
 
 
 async def _run(settings: Settings, agents: int, seconds: float, live: bool) -> dict[str, Any]:
-    stop = trio.Event()
+    stop, ended = trio.Event(), trio.Event()
     occupancy = Occupancy()
+
+    async def whole_life(task_status: trio.TaskStatus[Daemon]) -> None:
+        await run_daemon(settings, stop=stop, handle_signals=False, task_status=task_status)
+        ended.set()
+
     async with trio.open_nursery() as nursery:
-        daemon: Daemon = await nursery.start(partial(run_daemon, settings, stop=stop))
+        daemon: Daemon = await nursery.start(whole_life)
+        nursery.start_soon(partial(stop_on_signals, stop, hangup_stops=True))
         with trio.CancelScope() as watching:
             async with trio.open_nursery() as view:
                 if live:
@@ -229,6 +235,8 @@ async def _run(settings: Settings, agents: int, seconds: float, live: bool) -> d
                 watching.cancel()
         summary = await _summary(daemon, occupancy)
         stop.set()
+        await ended.wait()
+        nursery.cancel_scope.cancel()
     return summary
 
 
