@@ -25,12 +25,14 @@ run: install ## Set up, and run the demo: the whole daemon against a simulated F
 test: install ## Set up, and run the tests
 	$(BIN)/python -m pytest
 
-check: install ## Format, lint, types, floors, known holes in dependencies
+check: install ## Format, lint, types, import floors
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	-$(BIN)/pip-audit --progress-spinner off --disable-pip --require-hashes -r requirements.lock
+
+audit: install ## Known holes in dependencies; asks PyPI
+	$(BIN)/pip-audit --progress-spinner off --disable-pip --require-hashes -r requirements.lock
 
 live: install ## The tests on a real FreeSWITCH with SIPp, where both are found
 	DIALER_LIVE=1 $(BIN)/python -m pytest tests/live -q -rs
@@ -41,4 +43,4 @@ bench: install ## Every measurement, one JSON line a figure
 clean: ## Throw the environment away
 	rm -rf $(VENV)
 
-.PHONY: help install run test check live bench clean
+.PHONY: help install run test check audit live bench clean

@@ -114,7 +114,7 @@ def ours(stream: bytes) -> Callable[[], int]:
 
 
 def greenswitch(stream: bytes) -> Callable[[], int]:
-    from greenswitch.esl import ESLProtocol
+    from greenswitch.esl import ESLProtocol  # type: ignore[import-not-found]
 
     def parse() -> int:
         protocol = ESLProtocol()
