@@ -1,14 +1,15 @@
 """Originates a second, and what the daemon needs while 2,000 calls are in flight.
 
-The daemon is `dialer run`, in a process of its own as in life; what it says of itself is asked at its door. Agents'
-phones are rung on demand and there are more agents than calls, so that progressive pacing is never short of one;
-nearly all calls ring unanswered for ten seconds. The daemon's first life logs the agents in; the second, which finds
-them in Redis, is the one measured, from its start.
+The daemon has a process of its own, as in life, and is asked at its door; the process is `dialer run` but for one
+signal, on which its histograms begin anew, so that logging in thousands of agents is not in them. Agents' phones are
+rung on demand and there are more agents than calls, so that progressive pacing is never short of one; nearly all
+calls ring unanswered for ten seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import statistics
 import subprocess
 import sys
@@ -16,15 +17,29 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import psutil
 import trio
 
-from bench.shared import CAMPAIGN, FIRST_EXTENSION, Stage, extensions, machine_lag, set_status, stage, tell
+from bench.shared import (
+    CAMPAIGN,
+    FIRST_EXTENSION,
+    Stage,
+    begin_anew,
+    extensions,
+    machine_lag,
+    set_status,
+    stage,
+    tell,
+)
 from campaigns.campaign import CampaignStatus
 from dialer import door
+from dialer import log as logs
+from dialer.daemon import Daemon, run_daemon
 from dialer.errors import UnavailableError
+from dialer.settings import Settings, load_settings
 
 RINGING_SECONDS: Final = 10.0
 WARM_UP_SECONDS: Final = 20.0
@@ -47,10 +62,33 @@ answer = 2
 """
 
 
+async def run_with_signal(config: Path) -> None:
+    """What `dialer run` does, and on SIGUSR1 begins the histograms anew."""
+    settings = load_settings(config)
+    logs.configure_logging(settings.log.level, settings.log.format)
+    with trio.open_signal_receiver(signal.SIGUSR1) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_begin_anew_on, signals, await _started(nursery, settings))
+
+
+async def _started(nursery: trio.Nursery, settings: Settings) -> Daemon:
+    async def run(task_status: trio.TaskStatus[Daemon]) -> None:
+        await run_daemon(settings, task_status=task_status)
+        nursery.cancel_scope.cancel()
+
+    started: Daemon = await nursery.start(run)
+    return started
+
+
+async def _begin_anew_on(signals: AsyncIterator[int], daemon: Daemon) -> None:
+    async for _ in signals:
+        begin_anew(daemon.metrics)
+
+
 @asynccontextmanager
 async def daemon(place: Stage) -> AsyncIterator[psutil.Process]:
     """`dialer run` for as long as the block lasts, logged in to its switch. Raises UnavailableError."""
-    command = [sys.executable, "-m", "dialer", "run", "--config", str(place.config)]
+    command = [sys.executable, "-m", "bench.originate_load", "--run", str(place.config)]
     with (place.folder / "daemon.log").open("ab") as log_file:
         process = await trio.lowlevel.open_process(command, stdin=subprocess.DEVNULL, stderr=log_file)
         try:
@@ -92,18 +130,18 @@ async def measure(calls_per_second: float, seconds: float) -> None:
         longest=RINGING_SECONDS + 1,
     )
     leads = round(calls_per_second * (WARM_UP_SECONDS + seconds + 30) * 1.2)
-    async with stage(
-        scenario, calls_per_second=calls_per_second, phones="on_demand", ring_seconds=30, leads=leads
-    ) as place:
-        async with daemon(place):
-            started = time.perf_counter()
-            for extension in extensions(agents):
-                await ask(place, "agent_ready", extension=extension, campaign=CAMPAIGN)
-            tell("originate_load.logins", agents / (time.perf_counter() - started), "agents/s", agents=agents)
+    async with (
+        stage(scenario, calls_per_second=calls_per_second, phones="on_demand", ring_seconds=30, leads=leads) as place,
+        daemon(place) as process,
+    ):
+        started = time.perf_counter()
+        for extension in extensions(agents):
+            await ask(place, "agent_ready", extension=extension, campaign=CAMPAIGN)
+        tell("originate_load.logins", agents / (time.perf_counter() - started), "agents/s", agents=agents)
         await set_status(place.settings, CampaignStatus.RUNNING)
-        async with daemon(place) as process:
-            await trio.sleep(WARM_UP_SECONDS)
-            await _measure(place, process, calls_per_second, seconds)
+        await trio.sleep(WARM_UP_SECONDS)
+        process.send_signal(signal.SIGUSR1)
+        await _measure(place, process, calls_per_second, seconds)
 
 
 async def _measure(place: Stage, process: psutil.Process, wanted: float, seconds: float) -> None:
@@ -165,7 +203,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=float, default=200.0, help="originates a second")
     parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--run", type=Path, metavar="CONFIG", help="be the daemon that is measured")
     options = parser.parse_args()
+    if options.run is not None:
+        trio.run(run_with_signal, options.run)
+        return
     trio.run(measure, options.rate, options.seconds)
 
 

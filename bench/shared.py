@@ -25,6 +25,7 @@ from campaigns.campaign import CampaignStatus, parse_campaign
 from campaigns.database import open_database
 from campaigns.list_import import import_csv
 from dialer.demo import simulator_process
+from dialer.metrics import Metrics
 from dialer.settings import Settings, load_settings
 
 CAMPAIGN: Final = "bench"
@@ -145,6 +146,12 @@ async def machine_lag(name: str) -> AsyncIterator[None]:
             await process.wait()
     load = [round(minutes, 1) for minutes in os.getloadavg()]
     tell(name, float(said), "ms", load=load, cores=os.cpu_count())
+
+
+def begin_anew(metrics: Metrics) -> None:
+    """Empties the histograms where they are: some parts of the daemon hold on to theirs."""
+    for latency in (metrics.ok_to_bridge_sent, metrics.answer_to_bridged, metrics.event_lag, metrics.loop_lag):
+        latency._histogram.reset()
 
 
 def extensions(agents: int) -> list[str]:

@@ -24,6 +24,8 @@ from dialer.shared_state import SharedState
 log = structlog.get_logger()
 
 TICK_SECONDS: Final = 0.1
+# Each call changes its phase four times: what happens within a frame is one reason to decide, not ten.
+BETWEEN_DECISIONS_SECONDS: Final = 0.02
 # After an empty hopper the database is not asked again at every tick.
 EMPTY_HOPPER_SECONDS: Final = 1.0
 CAMPAIGN_LEASE_MS: Final = 10_000
@@ -110,6 +112,7 @@ class CampaignRunner:
                 except UnavailableError as error:
                     self.view.reason = str(error)
                     await trio.sleep(1.0)
+                await trio.sleep(BETWEEN_DECISIONS_SECONDS)
                 with trio.move_on_after(TICK_SECONDS):
                     await wake.wait()
         finally:

@@ -13,10 +13,10 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import redis
 import structlog
@@ -25,6 +25,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dialer.errors import ConfigurationError, UnavailableError
+from dialer.redis_scripts import Script, ScriptRunner
 from dialer.settings import without_password
 
 log = structlog.get_logger()
@@ -43,6 +44,7 @@ class SharedState:
         self._client = client
         self._limiter = trio.CapacityLimiter(MAX_THREADS)
         self._where = where
+        self.scripts = ScriptRunner(client, self._translate)
 
     def __repr__(self) -> str:
         return f"<SharedState {self._where} {self._limiter.borrowed_tokens} of {MAX_THREADS} threads busy>"
@@ -51,26 +53,16 @@ class SharedState:
         """Runs `work` in a thread and gives its answer. Raises UnavailableError when Redis is away."""
         try:
             return await trio.to_thread.run_sync(work, self._client, limiter=self._limiter)
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise UnavailableError(f"Redis at {self._where} is away: {error}") from error
-        except redis.ResponseError as error:
-            raise UnavailableError(f"Redis at {self._where} refused: {error}") from error
+        except (redis.ConnectionError, redis.TimeoutError, redis.ResponseError) as error:
+            raise self._translate(error) from error
+
+    def _translate(self, error: Exception) -> UnavailableError:
+        what = "refused" if isinstance(error, redis.ResponseError) else "is away"
+        return UnavailableError(f"Redis at {self._where} {what}: {error}")
 
     def script(self, path: Path) -> Script:
         """The Lua script in the file `path`."""
-        return Script(self, self._client.register_script(path.read_text(encoding="utf-8")))
-
-
-class Script:
-    """A Lua script; Redis runs it whole, with nothing in between."""
-
-    def __init__(self, state: SharedState, registered: Any) -> None:
-        self._state = state
-        self._registered = registered
-
-    async def __call__(self, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
-        """Runs the script. Raises UnavailableError when Redis is away."""
-        return await self._state.run(lambda _client: self._registered(keys=keys, args=args))
+        return self.scripts.script(path)
 
 
 @asynccontextmanager
@@ -98,7 +90,10 @@ async def open_shared_state(url: str, timeout_seconds: float) -> AsyncIterator[S
     state = SharedState(client, without_password(url))
     try:
         await state.run(lambda client: client.ping())
-        yield state
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(state.scripts.run)
+            yield state
+            nursery.cancel_scope.cancel()
     finally:
         client.close()
 

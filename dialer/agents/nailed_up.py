@@ -29,6 +29,8 @@ from dialer.esl.switch import Switch
 log = structlog.get_logger()
 
 LOOK_AGAIN_SECONDS: Final = 0.5
+# All agents are read this often, and at once when one of them asks for something at this daemon's door.
+READ_AGENTS_SECONDS: Final = 2.0
 RING_MARGIN_SECONDS: Final = 5.0
 KILL_SECONDS: Final = 2.0
 # A phone not picked up this often in a row belongs to somebody who is not there.
@@ -80,7 +82,7 @@ class NailedUpPhones:
                         self._keepers.add(agent.extension)
                         nursery.start_soon(self._keep, agent.extension)
                 wake = self._wake
-                with trio.move_on_after(LOOK_AGAIN_SECONDS):
+                with trio.move_on_after(READ_AGENTS_SECONDS):
                     await wake.wait()
 
     def _wanted(self, agent: Agent) -> bool:

@@ -6,9 +6,9 @@ daemon died runs out. The longest idle agent is claimed first, and whoever waits
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,7 +110,7 @@ class Roster:
         self._held.add(token)
         return Claim(token, extension, leg, Phones(phones))
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def claimed(
         self, campaign: str, switch: str, token: str, *, deadline: float
     ) -> AsyncIterator[Claim | None]:

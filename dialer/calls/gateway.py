@@ -15,8 +15,9 @@ import trio
 
 from dialer.clock import Clock
 from dialer.errors import UnavailableError
+from dialer.redis_scripts import Script
 from dialer.settings import GatewaySettings
-from dialer.shared_state import Script, SharedState
+from dialer.shared_state import SharedState
 
 log = structlog.get_logger()
 

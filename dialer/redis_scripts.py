@@ -1,0 +1,129 @@
+"""Lua scripts run on Redis from trio, many in one trip.
+
+Each call of a busy dialer runs half a dozen scripts. A thread for each would cost more than the scripts themselves:
+all that wait while a trip is under way go together in the next, as one pipeline, and a lone one goes at once. Redis
+runs each script whole, with nothing in between.
+
+A script that has left is waited for, so that a claim which Redis has made is never lost between it and us; one that
+still waits is withdrawn when its caller is cancelled. The deadline of a trip is the socket's timeout.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import outcome
+import redis
+import trio
+
+from dialer.errors import UnavailableError
+
+# More in one trip would keep the first of them waiting for the last.
+MAX_SCRIPTS_A_TRIP: Final = 100
+
+
+@attrs.define(eq=False)
+class _Job:
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[str | int | float]
+    task: trio.lowlevel.Task
+    result: Any = None
+
+
+class ScriptRunner:
+    """Runs the scripts of one Redis; `run` does the work, and needs a nursery for as long as scripts are called."""
+
+    def __init__(self, client: redis.Redis, translate: Callable[[Exception], UnavailableError]) -> None:
+        self.trips = 0
+        self.scripts_run = 0
+        self._client = client
+        self._translate = translate
+        self._queue: deque[_Job] = deque()
+        self._wake = trio.Event()
+        self._limiter = trio.CapacityLimiter(1)
+
+    def __repr__(self) -> str:
+        return f"<ScriptRunner {len(self._queue)} waiting, {self.scripts_run} run in {self.trips} trips>"
+
+    def script(self, path: Path) -> Script:
+        """The Lua script in the file `path`."""
+        return Script(self, self._client.register_script(path.read_text(encoding="utf-8")))
+
+    async def call(self, script: Script, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
+        """The script's answer. Raises UnavailableError when Redis is away or refuses it."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        job = _Job(script, keys, args, trio.lowlevel.current_task())
+        self._queue.append(job)
+        self._wake.set()
+
+        def withdraw(_raise_cancel: Any) -> trio.lowlevel.Abort:
+            if job not in self._queue:
+                return trio.lowlevel.Abort.FAILED
+            self._queue.remove(job)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        return await trio.lowlevel.wait_task_rescheduled(withdraw)
+
+    async def run(self) -> None:
+        """Makes the trips, one after the other, until cancelled; then what still waits is told that nobody comes."""
+        batch: list[_Job] = []
+        try:
+            while True:
+                if not self._queue:
+                    self._wake = trio.Event()
+                    await self._wake.wait()
+                batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_SCRIPTS_A_TRIP))]
+                if batch:
+                    answers = await trio.to_thread.run_sync(self._trip, batch, limiter=self._limiter)
+                    self.trips += 1
+                    self.scripts_run += len(batch)
+                    self._tell(batch, answers)
+                    batch = []
+        finally:
+            left = [*batch, *self._queue]
+            self._queue.clear()
+            self._tell(left, [UnavailableError("Redis is not used any more: the daemon is stopping")] * len(left))
+
+    @staticmethod
+    def _tell(batch: Sequence[_Job], answers: Sequence[Any]) -> None:
+        for job, answer in zip(batch, answers, strict=True):
+            told = outcome.Error(answer) if isinstance(answer, Exception) else outcome.Value(answer)
+            trio.lowlevel.reschedule(job.task, told)
+
+    def _trip(self, batch: Sequence[_Job]) -> list[Any]:
+        """In the thread: one pipeline, and a script Redis has lost (a restart) loaded and run again."""
+        try:
+            pipe = self._client.pipeline(transaction=False)
+            for job in batch:
+                pipe.evalsha(job.script.sha, len(job.keys), *job.keys, *job.args)
+            answers = pipe.execute(raise_on_error=False)
+            for index, (job, answer) in enumerate(zip(batch, answers, strict=True)):
+                if isinstance(answer, redis.exceptions.NoScriptError):
+                    answers[index] = self._load_and_run(job)
+        except (redis.ConnectionError, redis.TimeoutError, redis.ResponseError) as error:
+            return [self._translate(error)] * len(batch)
+        return [self._translate(one) if isinstance(one, redis.RedisError) else one for one in answers]
+
+    def _load_and_run(self, job: _Job) -> Any:
+        self._client.script_load(job.script.text)
+        try:
+            return self._client.evalsha(job.script.sha, len(job.keys), *job.keys, *job.args)
+        except redis.ResponseError as error:
+            return error
+
+
+class Script:
+    """One Lua script. Calling it runs it; see ScriptRunner.call."""
+
+    def __init__(self, runner: ScriptRunner, registered: Any) -> None:
+        self._runner = runner
+        self.sha: str = registered.sha
+        self.text: str = registered.script
+
+    async def __call__(self, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
+        return await self._runner.call(self, keys, args)
