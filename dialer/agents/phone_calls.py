@@ -60,7 +60,7 @@ def extension_of(event: Event) -> str:
         return event.dialer_agent
     if event.presence_id:
         return event.presence_id.partition("@")[0]
-    return event.username if event.direction == "inbound" else ""
+    return event.header("Caller-Username") if event.direction == "inbound" else ""
 
 
 def _extension_of_row(row: Row, phones: Collection[str]) -> str:
@@ -100,9 +100,9 @@ class PhoneCalls:
         call = known or PhoneCall(
             uuid=event.unique_id,
             direction=event.direction,
-            caller_id_number=event.caller_id_number,
-            destination_number=event.destination_number,
-            created_us=event.created_us or event.timestamp_us,
+            caller_id_number=event.header("Caller-Caller-ID-Number"),
+            destination_number=event.header("Caller-Destination-Number"),
+            created_us=int(event.header("Caller-Channel-Created-Time") or event.timestamp_us),
             ours=bool(event.dialer_agent),
         )
         if answered:

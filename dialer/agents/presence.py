@@ -201,7 +201,7 @@ class Presence:
         await self._roster.change(change.extension, other_calls=change.other_calls)
 
     async def _write_registration(self, switch: str, event: Event) -> None:
-        extension = event.from_user or event.user
+        extension = event.header("from-user") or event.header("user")
         if not extension:
             return
         contacts = self._contacts[switch, extension]

@@ -108,7 +108,7 @@ class Leg:
             case "CHANNEL_UNBRIDGE":
                 return self._fold_unbridge(event)
             case "RECORD_STOP":
-                return attrs.evolve(self, record_path=event.record_path or self.record_path)
+                return attrs.evolve(self, record_path=event.header("Record-File-Path") or self.record_path)
             case name if name in _ENDINGS:
                 return self._fold_ending(event)
             case _:

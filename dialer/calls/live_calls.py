@@ -33,7 +33,7 @@ class LegWatch:
     def notice(self, event: Event) -> None:
         """Folds `event` in and wakes the waiters if it changed anything."""
         if event.name == "DTMF":
-            self.digits += event.dtmf_digit
+            self.digits += event.header("DTMF-Digit")
         self.become(self.leg.fold(event))
 
     def become(self, leg: Leg) -> None:

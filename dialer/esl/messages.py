@@ -60,30 +60,25 @@ class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     other_leg_uuid: str = _field("Other-Leg-Unique-ID")
     bridge_a_uuid: str = _field("Bridge-A-Unique-ID")
     bridge_b_uuid: str = _field("Bridge-B-Unique-ID")
-    answer_state: str = _field("Answer-State")
     presence_id: str = _field("Channel-Presence-ID")
     direction: str = _field("Call-Direction")
-    caller_id_number: str = _field("Caller-Caller-ID-Number")
-    destination_number: str = _field("Caller-Destination-Number")
-    username: str = _field("Caller-Username")
-    created_us: int = _number("Caller-Channel-Created-Time")
     answered_us: int = _number("Caller-Channel-Answered-Time")
     hangup_cause: str = _field("Hangup-Cause")
     sip_term_status: int = _number("variable_sip_term_status")
     sip_failure_status: int = _number("variable_sip_invite_failure_status")
     sip_hangup_disposition: str = _field("variable_sip_hangup_disposition")
     dialer_agent: str = _field("variable_dialer_agent")
-    dtmf_digit: str = _field("DTMF-Digit")
-    record_path: str = _field("Record-File-Path")
-
-    from_user: str = _field("from-user")
-    user: str = _field("user")
 
     raw: bytes = b""
 
     def all_headers(self) -> dict[str, Any]:
         """Every header of the event; slow, for the few events that are kept whole."""
         return _headers_of(self.raw)
+
+    def header(self, name: str) -> str:
+        """One more header, empty if there is none; as slow as all of them, for what few events are asked for."""
+        value = self.all_headers().get(name, "") if self.raw else ""
+        return str(value[-1] if isinstance(value, list) and value else value)
 
 
 @attrs.frozen
@@ -201,7 +196,6 @@ def _text(frame: Frame) -> str:
 
 
 _READERS: Final[Mapping[str, Callable[[Frame], Message]]] = {
-    "text/event-json": lambda frame: event_from_json(frame.body),
     "text/event-plain": lambda frame: event_from_plain(frame.body),
     "command/reply": lambda frame: CommandReply(
         frame.headers.get("Reply-Text", ""), frame.headers.get("Job-UUID", "")
@@ -220,6 +214,8 @@ def read_message(frame: Frame) -> Message:
     a name.
     """
     content_type = frame.headers.get("Content-Type", "")
+    if content_type == "text/event-json":  # nearly all there is
+        return event_from_json(frame.body)
     reader = _READERS.get(content_type)
     if reader is None:
         raise ProtocolError(f"a frame of the type {content_type!r}")

@@ -133,7 +133,7 @@ async def test_recorded_registrations(office: Office) -> None:
     """1050 registers and goes; 1051 is refused; 1052 registers and expires, by an event without from-user."""
     events = [one for one in recorded_events("registrations") if one.name == "CUSTOM"]
     register, unregister, refused, soon_gone, expire = events
-    assert (expire.subclass, expire.from_user) == ("sofia::expire", "")
+    assert (expire.subclass, expire.header("from-user")) == ("sofia::expire", "")
     async with office.running():
         for extension in ("1050", "1052"):
             await make_ready(office, extension)

@@ -16,7 +16,11 @@ from tests.esl.recorded import NAMES, messages, recording
 
 # Without their own bytes, which would make a failure's report unreadable.
 EVENTS: Final = {
-    name: [msgspec.structs.replace(m, raw=b"") for m in messages(recording(name)) if isinstance(m, Event)]
+    name: [
+        msgspec.structs.replace(m, raw=m.raw if m.name == "RECORD_STOP" else b"")
+        for m in messages(recording(name))
+        if isinstance(m, Event)
+    ]
     for name in NAMES
 }
 ENDINGS: Final = {"CHANNEL_HANGUP", "CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY"}

@@ -184,7 +184,7 @@ async def test_digits_are_kept_in_order() -> None:
             *(m for m in messages(recording("abandoned_with_message_and_dtmf")) if isinstance(m, Event)),
         )
         assert watch.digits == "9"
-        live_calls.route(Event(name="DTMF", unique_id=CUSTOMER, dtmf_digit="#"))
+        live_calls.route(Event(name="DTMF", unique_id=CUSTOMER, raw=b'{"DTMF-Digit":"#"}'))
         assert watch.digits == "9#"
 
 
