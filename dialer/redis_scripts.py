@@ -46,6 +46,7 @@ class ScriptRunner:
         self._queue: deque[_Job] = deque()
         self._wake = trio.Event()
         self._limiter = trio.CapacityLimiter(1)
+        self._stopped = False
 
     def __repr__(self) -> str:
         return f"<ScriptRunner {len(self._queue)} waiting, {self.scripts_run} run in {self.trips} trips>"
@@ -57,6 +58,8 @@ class ScriptRunner:
     async def call(self, script: Script, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
         """The script's answer. Raises UnavailableError when Redis is away or refuses it."""
         await trio.lowlevel.checkpoint_if_cancelled()
+        if self._stopped:
+            raise UnavailableError("Redis is not used any more: the daemon is stopping")
         job = _Job(script, keys, args, trio.lowlevel.current_task())
         self._queue.append(job)
         self._wake.set()
@@ -70,24 +73,27 @@ class ScriptRunner:
         return await trio.lowlevel.wait_task_rescheduled(withdraw)
 
     async def run(self) -> None:
-        """Makes the trips, one after the other, until cancelled; then what still waits is told that nobody comes."""
-        batch: list[_Job] = []
-        try:
-            while True:
+        """Makes the trips, one after the other, until `stop`.
+
+        Shielded: whoever is cancelled puts back what they took by scripts, and would wait for ever for a runner that
+        was cancelled with them.
+        """
+        with trio.CancelScope(shield=True):
+            while self._queue or not self._stopped:
                 if not self._queue:
                     self._wake = trio.Event()
                     await self._wake.wait()
+                    continue
                 batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_SCRIPTS_A_TRIP))]
-                if batch:
-                    answers = await trio.to_thread.run_sync(self._trip, batch, limiter=self._limiter)
-                    self.trips += 1
-                    self.scripts_run += len(batch)
-                    self._tell(batch, answers)
-                    batch = []
-        finally:
-            left = [*batch, *self._queue]
-            self._queue.clear()
-            self._tell(left, [UnavailableError("Redis is not used any more: the daemon is stopping")] * len(left))
+                answers = await trio.to_thread.run_sync(self._trip, batch, limiter=self._limiter)
+                self.trips += 1
+                self.scripts_run += len(batch)
+                self._tell(batch, answers)
+
+    def stop(self) -> None:
+        """Ends `run` after what has been asked for; from now on a call raises UnavailableError."""
+        self._stopped = True
+        self._wake.set()
 
     @staticmethod
     def _tell(batch: Sequence[_Job], answers: Sequence[Any]) -> None:

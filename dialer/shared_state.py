@@ -92,8 +92,10 @@ async def open_shared_state(url: str, timeout_seconds: float) -> AsyncIterator[S
         await state.run(lambda client: client.ping())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(state.scripts.run)
-            yield state
-            nursery.cancel_scope.cancel()
+            try:
+                yield state
+            finally:
+                state.scripts.stop()
     finally:
         client.close()
 
