@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic, sleep
@@ -17,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dialer.shared_state import SharedState, find_redis_server, open_shared_state
+from tests.postgres_server import NoServerError, throw_away_server
 
 PATIENCE_SECONDS = 10.0
 
@@ -95,6 +98,17 @@ def prefix() -> str:
 async def state(redis_url: str) -> AsyncIterator[SharedState]:
     async with open_shared_state(redis_url, timeout_seconds=5.0) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a server on which databases can be made."""
+    given = os.environ.get("DIALER_TEST_POSTGRES_URL")
+    with ExitStack() as stack:
+        try:
+            yield given or stack.enter_context(throw_away_server())
+        except NoServerError as reason:
+            pytest.skip(f"no PostgreSQL: {reason}")
 
 
 class SetClock:

@@ -80,7 +80,7 @@ concurrency = 50
 calls_per_second = 1000
 {sections.get("gateway", "")}
 [database]
-url = "sqlite:///{folder}/dialer.db"
+url = "{sections.get("database_url", f"sqlite:///{folder}/dialer.db")}"
 [door]
 path = "{folder}/door.sock"
 [calls]

@@ -48,6 +48,7 @@ class Agent:
     phones: Phones = Phones.NAILED_UP
     switch: str = ""  # where the phone is registered; empty when it is not
     leg: str = ""  # the parked leg of a nailed-up phone
+    leg_switch: str = ""  # where that leg is: a phone that has moved must be rung anew
     other_calls: int = 0  # calls that are not ours
     token: str = ""  # the attempt that has claimed the agent
     bridged: bool = False
@@ -69,7 +70,7 @@ def state_of(agent: Agent) -> AgentState:
         return AgentState.ON_CALL
     if agent.wrap_until_ms:
         return AgentState.WRAP_UP
-    if agent.phones is Phones.NAILED_UP and not agent.leg:
+    if agent.phones is Phones.NAILED_UP and not (agent.leg and agent.leg_switch == agent.switch):
         return AgentState.OFFLINE
     return AgentState.PAUSED if agent.wants is Wants.PAUSE else AgentState.IDLE
 
@@ -87,6 +88,7 @@ def agent_from_hash(extension: str, fields: Mapping[str, str]) -> Agent:
         campaign=fields.get("campaign", ""),
         switch=fields.get("switch", ""),
         leg=fields.get("leg", ""),
+        leg_switch=fields.get("leg_switch", ""),
         token=fields.get("token", ""),
         bridged=fields.get("bridged") == "1",
         node=fields.get("node", ""),

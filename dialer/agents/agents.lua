@@ -25,7 +25,8 @@ local function state_of(a)
   if (a.wants or 'logout') == 'logout' or (a.switch or '') == '' then return 'offline' end
   if tonumber(a.other_calls or '0') > 0 then return 'on_call' end
   if tonumber(a.wrap_until_ms or '0') > 0 then return 'wrap_up' end
-  if (a.phones or 'nailed_up') == 'nailed_up' and (a.leg or '') == '' then return 'offline' end
+  local leg_here = (a.leg or '') ~= '' and a.leg_switch == a.switch
+  if (a.phones or 'nailed_up') == 'nailed_up' and not leg_here then return 'offline' end
   return a.wants == 'pause' and 'paused' or 'idle'
 end
 

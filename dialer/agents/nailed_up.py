@@ -114,7 +114,8 @@ class NailedUpPhones:
 
     async def _keep_one_leg(self, agent: Agent) -> bool:
         """One life of one leg. False if the phone was rung and not answered."""
-        switch = self._world.switches.get(agent.switch)
+        found = agent.leg in self._found
+        switch = self._world.switches.get(agent.leg_switch if found else agent.switch)
         campaign = self._campaign_named(agent.campaign)
         if switch is None or not switch.ready or campaign is None:
             return True
@@ -131,7 +132,7 @@ class NailedUpPhones:
                     await self._find(watch, switch, snapshot.bridged_with.get(leg_uuid, ""))
                 elif not await self._ring(watch, agent, campaign, switch):
                     return False
-                await self._world.roster.change(agent.extension, leg=leg_uuid)
+                await self._world.roster.change(agent.extension, leg=leg_uuid, leg_switch=switch.name)
                 self._world.metrics.counts["agent_legs_up"] += 1
                 await self._tend(watch, agent.extension, switch)
             finally:
@@ -181,7 +182,8 @@ class NailedUpPhones:
             # Facts read before the leg was written into them tell of a time before it.
             if agent is not None and self._read_at > tended_since and not agent.token:
                 replaced = agent.leg != watch.leg.uuid
-                if replaced or not self._wanted(agent) or agent.wants is Wants.LOGOUT:
+                moved = agent.switch not in ("", switch.name)
+                if replaced or moved or not self._wanted(agent) or agent.wants is Wants.LOGOUT:
                     return
             with trio.move_on_after(LOOK_AGAIN_SECONDS):
                 await watch.wait_until(lambda leg: leg.ended or leg.bridged != bridged)  # noqa: B023 - used at once

@@ -21,7 +21,7 @@ from dialer.agents.phone_calls import PhoneCalls, PhoneChange
 from dialer.agents.roster import Roster
 from dialer.calls.snapshot import Snapshot, show
 from dialer.errors import UnavailableError
-from dialer.esl.messages import Event
+from dialer.esl.messages import CustomEvent, Event
 from dialer.esl.switch import Switch
 from dialer.settings import RedisSettings
 from dialer.shared_state import SharedState
@@ -77,6 +77,10 @@ def _as_register_event(row: Registration) -> str:
     )
 
 
+# The switch, the generation of what is known of it, and what is to be written.
+_Noticed = tuple[str, int, CustomEvent | PhoneChange]
+
+
 class Presence:
     """What phones are there and what they do, for all switches."""
 
@@ -86,10 +90,13 @@ class Presence:
         self._settings = settings
         self._calls: defaultdict[str, PhoneCalls] = defaultdict(PhoneCalls)
         self._contacts: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        self._homes: dict[str, str] = {}
         # What was noticed before everything was read anew tells of a past that must not be written any more.
         self._generations: defaultdict[str, int] = defaultdict(int)
         self._writing = trio.Lock()
-        self._send, self._receive = trio.open_memory_channel[tuple[str, int, Event | PhoneChange]](MAX_EVENTS_WAITING)
+        self._send, self._receive = trio.open_memory_channel[tuple[str, int, CustomEvent | PhoneChange]](
+            MAX_EVENTS_WAITING
+        )
         self.overflowed: set[str] = set()
 
     def __repr__(self) -> str:
@@ -98,8 +105,8 @@ class Presence:
 
     def notice(self, switch: str, event: Event) -> None:
         """Takes an event in, without waiting."""
-        item: Event | PhoneChange | None
-        if event.name == "CUSTOM":
+        item: CustomEvent | PhoneChange | None
+        if isinstance(event, CustomEvent):
             item = event if event.subclass in _GONE or event.subclass == "sofia::register" else None
         else:
             item = self._calls[switch].fold(event)
@@ -125,7 +132,7 @@ class Presence:
                     log.warning("presence_not_written", error=str(error))
                     await trio.sleep(0.5)
 
-    async def _write(self, switch: str, item: Event | PhoneChange) -> None:
+    async def _write(self, switch: str, item: CustomEvent | PhoneChange) -> None:
         if isinstance(item, PhoneChange):
             await self._write_calls(item)
         else:
@@ -154,24 +161,32 @@ class Presence:
             await self._replace_calls(switch.name, agents, changes)
         log.info("presence_rebuilt", switch=switch.name, registrations=len(values), phones_on_calls=len(changes))
 
-    def _registered_on(self, extension: str) -> str:
-        """A switch on which `extension` has a phone; empty if it has none."""
-        phones = self._contacts.items()
-        return next((name for (name, other), contacts in phones if other == extension and contacts), "")
+    def _home_of(self, extension: str) -> str:
+        """The switch that `extension` gets calls on; empty if it is registered nowhere.
+
+        A phone may be registered on several for safety, and tells each anew every few minutes: it stays where it is.
+        """
+        home = self._homes.get(extension, "")
+        if not self._contacts.get((home, extension)):
+            phones = self._contacts.items()
+            home = next((name for (name, other), contacts in phones if other == extension and contacts), "")
+            self._homes[extension] = home
+        return home
 
     async def _replace_registrations(self, switch: str, agents: list[Agent], values: Mapping[str, str]) -> None:
         key = self._settings.registrations_key
         for agent in agents:
+            self._homes.setdefault(agent.extension, agent.switch)
             if agent.switch == switch and agent.extension not in values:
-                elsewhere = self._registered_on(agent.extension)
-                if not elsewhere:
+                home = self._home_of(agent.extension)
+                if not home:
                     await self._state.run(lambda client, ext=agent.extension: client.hdel(key, ext))  # type: ignore[misc]
-                await self._roster.change(agent.extension, switch=elsewhere)
+                await self._roster.change(agent.extension, switch=home)
         if values:
             mapping: dict[Any, Any] = dict(values)
             await self._state.run(lambda client: client.hset(key, mapping=mapping))
         for extension in values:
-            await self._roster.change(extension, switch=switch)
+            await self._roster.change(extension, switch=self._home_of(extension))
 
     async def _replace_calls(self, switch: str, agents: list[Agent], changes: list[PhoneChange]) -> None:
         busy = {change.extension for change in changes}
@@ -200,7 +215,7 @@ class Presence:
         await self._state.run(write)
         await self._roster.change(change.extension, other_calls=change.other_calls)
 
-    async def _write_registration(self, switch: str, event: Event) -> None:
+    async def _write_registration(self, switch: str, event: CustomEvent) -> None:
         extension = event.header("from-user") or event.header("user")
         if not extension:
             return
@@ -213,9 +228,9 @@ class Presence:
             if contacts:  # a second phone of the same extension is still there
                 return
             del self._contacts[switch, extension]
-            elsewhere = self._registered_on(extension)
-            if elsewhere:  # it has moved to another switch
-                await self._roster.change(extension, switch=elsewhere)
+            home = self._home_of(extension)
+            if home:  # it has moved to another switch
+                await self._roster.change(extension, switch=home)
                 return
         else:
             contacts.add(contact)
@@ -230,4 +245,4 @@ class Presence:
                 pipe.execute()
 
         await self._state.run(write)
-        await self._roster.change(extension, switch=switch if contacts else "")
+        await self._roster.change(extension, switch=self._home_of(extension))

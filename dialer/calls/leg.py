@@ -7,13 +7,10 @@ are the switch's own, in microseconds since 1970, so that differences between th
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
 
 import attrs
 
-from dialer.esl.messages import Event
-
-_ENDINGS: Final = frozenset({"CHANNEL_HANGUP", "CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY"})
+from dialer.esl.messages import BackgroundJob, BridgeEvent, EndingEvent, Event
 
 
 class HungUpBy(StrEnum):
@@ -84,9 +81,16 @@ class Leg:
     def fold(self, event: Event) -> Leg:
         """The leg after `event`, which must be about it; itself if the event tells nothing new."""
         us = event.timestamp_us
-        match event.name:
-            case "BACKGROUND_JOB":
+        match event:
+            case BackgroundJob():
                 return self._fold_originate_result(event)
+            case BridgeEvent(name="CHANNEL_BRIDGE"):
+                return self._fold_bridge(event)
+            case BridgeEvent():
+                return self._fold_unbridge(event)
+            case EndingEvent():
+                return self._fold_ending(event)
+        match event.name:
             case "CHANNEL_CREATE":
                 return attrs.evolve(self, created_us=self.created_us or us)
             case "CHANNEL_PROGRESS":
@@ -103,18 +107,12 @@ class Leg:
                     bridged_with="",
                     executing_us=self.executing_us or us,
                 )
-            case "CHANNEL_BRIDGE":
-                return self._fold_bridge(event)
-            case "CHANNEL_UNBRIDGE":
-                return self._fold_unbridge(event)
             case "RECORD_STOP":
                 return attrs.evolve(self, record_path=event.header("Record-File-Path") or self.record_path)
-            case name if name in _ENDINGS:
-                return self._fold_ending(event)
             case _:
                 return self
 
-    def _fold_originate_result(self, event: Event) -> Leg:
+    def _fold_originate_result(self, event: BackgroundJob) -> Leg:
         if event.job_uuid != self.uuid:
             return self
         if event.body.startswith("+OK"):
@@ -125,19 +123,19 @@ class Leg:
             self, ended_us=self.ended_us or event.timestamp_us, cause=self.cause or cause, parked=False
         )
 
-    def _fold_bridge(self, event: Event) -> Leg:
+    def _fold_bridge(self, event: BridgeEvent) -> Leg:
         if self.uuid not in (event.bridge_a_uuid, event.bridge_b_uuid):
             return self
         other = event.bridge_b_uuid if event.bridge_a_uuid == self.uuid else event.bridge_a_uuid
         return attrs.evolve(self, bridged_with=other, parked=False, bridged_us=self.bridged_us or event.timestamp_us)
 
-    def _fold_unbridge(self, event: Event) -> Leg:
+    def _fold_unbridge(self, event: BridgeEvent) -> Leg:
         # The agent's leg is parked again, and may already be in its next bridge, when the customer's UNBRIDGE comes.
         if self.bridged_with not in (event.unique_id, event.other_leg_uuid):
             return self
         return attrs.evolve(self, bridged_with="")
 
-    def _fold_ending(self, event: Event) -> Leg:
+    def _fold_ending(self, event: EndingEvent) -> Leg:
         status = event.sip_failure_status or event.sip_term_status
         hung_up_by = self.hung_up_by
         if event.sip_hangup_disposition:

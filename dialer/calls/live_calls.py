@@ -89,17 +89,7 @@ class LiveCalls:
 
     def route(self, event: Event) -> None:
         """Hands `event` to the legs it is about."""
-        if event.name == "BACKGROUND_JOB":
-            self._notice(event.job_uuid, event)
-            return
-        self._notice(event.unique_id, event)
-        if event.name in ("CHANNEL_BRIDGE", "CHANNEL_UNBRIDGE"):
-            other = event.bridge_b_uuid if event.bridge_a_uuid == event.unique_id else event.bridge_a_uuid
-            other = other or event.other_leg_uuid
-            if other != event.unique_id:
-                self._notice(other, event)
-
-    def _notice(self, uuid: str, event: Event) -> None:
-        watch = self._watches.get(uuid)
-        if watch is not None:
-            watch.notice(event)
+        for uuid in event.legs:
+            watch = self._watches.get(uuid)
+            if watch is not None:
+                watch.notice(event)

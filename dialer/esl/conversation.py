@@ -23,6 +23,7 @@ from dialer.esl.framing import FrameReader
 from dialer.esl.messages import (
     ApiResponse,
     AuthRequest,
+    BackgroundJob,
     CommandReply,
     DisconnectNotice,
     Event,
@@ -116,7 +117,6 @@ class Conversation:
         self._owed: deque[Ticket] = deque()
         self._jobs: dict[str, Ticket] = {}
         self._last_sequence = 0
-        self._core_uuid = ""
 
     def __repr__(self) -> str:
         return (
@@ -230,7 +230,7 @@ class Conversation:
 
     def _on_event(self, event: Event, happenings: list[Happening]) -> None:
         self._watch_sequence(event, happenings)
-        if event.name == "BACKGROUND_JOB":
+        if isinstance(event, BackgroundJob):
             ticket = self._jobs.pop(event.job_uuid, None)
             if ticket is not None:
                 ticket.result = event.body
@@ -238,11 +238,7 @@ class Conversation:
         happenings.append(event)
 
     def _watch_sequence(self, event: Event, happenings: list[Happening]) -> None:
-        if not event.sequence:
-            return
-        same_switch = event.core_uuid == self._core_uuid
-        if same_switch and self._last_sequence and event.sequence > self._last_sequence + SEQUENCE_JUMP:
+        if self._last_sequence and event.sequence > self._last_sequence + SEQUENCE_JUMP:
             happenings.append(SequenceJumped(self._last_sequence + 1, event.sequence))
         # Threads of the switch overtake each other: the highest number counts, not the last.
-        self._last_sequence = max(self._last_sequence, event.sequence) if same_switch else event.sequence
-        self._core_uuid = event.core_uuid
+        self._last_sequence = max(self._last_sequence, event.sequence)

@@ -44,32 +44,25 @@ def _number(name: str) -> int:
 class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The wanted fields of one event. A field the event lacks is empty, or 0. `raw` is the event's own bytes.
 
-    Only what is read is here: each of an event's 150 headers is compared with each field, 0.1 µs a field.
+    Only what is read is here: each of an event's 150 headers is compared with each field, 0.1 µs a field. What only
+    some events have is in their own kinds below, which `KINDS` tells by name.
     """
 
     name: str = msgspec.field(name="Event-Name")
-    subclass: str = _field("Event-Subclass")
-    core_uuid: str = _field("Core-UUID")
-    timestamp_us: int = _number("Event-Date-Timestamp")
     sequence: int = _number("Event-Sequence")
-
-    job_uuid: str = _field("Job-UUID")
-    body: str = _field("_body")
-
-    unique_id: str = _field("Unique-ID")
-    other_leg_uuid: str = _field("Other-Leg-Unique-ID")
-    bridge_a_uuid: str = _field("Bridge-A-Unique-ID")
-    bridge_b_uuid: str = _field("Bridge-B-Unique-ID")
-    presence_id: str = _field("Channel-Presence-ID")
+    timestamp_us: int = _number("Event-Date-Timestamp")
     direction: str = _field("Call-Direction")
+    presence_id: str = _field("Channel-Presence-ID")
+    unique_id: str = _field("Unique-ID")
     answered_us: int = _number("Caller-Channel-Answered-Time")
-    hangup_cause: str = _field("Hangup-Cause")
-    sip_term_status: int = _number("variable_sip_term_status")
-    sip_failure_status: int = _number("variable_sip_invite_failure_status")
-    sip_hangup_disposition: str = _field("variable_sip_hangup_disposition")
     dialer_agent: str = _field("variable_dialer_agent")
 
     raw: bytes = b""
+
+    @property
+    def legs(self) -> tuple[str, ...]:
+        """The uuids of the legs it is about."""
+        return (self.unique_id,)
 
     def all_headers(self) -> dict[str, Any]:
         """Every header of the event; slow, for the few events that are kept whole."""
@@ -79,6 +72,58 @@ class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """One more header, empty if there is none; as slow as all of them, for what few events are asked for."""
         value = self.all_headers().get(name, "") if self.raw else ""
         return str(value[-1] if isinstance(value, list) and value else value)
+
+
+class BackgroundJob(Event, frozen=True, gc=False, kw_only=True):
+    """The result of a `bgapi` command."""
+
+    job_uuid: str = _field("Job-UUID")
+    body: str = _field("_body")
+
+    @property
+    def legs(self) -> tuple[str, ...]:
+        """An originate's job has the uuid of its leg."""
+        return (self.job_uuid,)
+
+
+class BridgeEvent(Event, frozen=True, gc=False, kw_only=True):
+    """Two legs put together, or taken apart."""
+
+    other_leg_uuid: str = _field("Other-Leg-Unique-ID")
+    bridge_a_uuid: str = _field("Bridge-A-Unique-ID")
+    bridge_b_uuid: str = _field("Bridge-B-Unique-ID")
+
+    @property
+    def legs(self) -> tuple[str, ...]:
+        other = self.bridge_b_uuid if self.bridge_a_uuid == self.unique_id else self.bridge_a_uuid
+        other = other or self.other_leg_uuid
+        return (self.unique_id,) if other == self.unique_id else (self.unique_id, other)
+
+
+class EndingEvent(Event, frozen=True, gc=False, kw_only=True):
+    """A leg that ends, or has ended."""
+
+    hangup_cause: str = _field("Hangup-Cause")
+    sip_term_status: int = _number("variable_sip_term_status")
+    sip_failure_status: int = _number("variable_sip_invite_failure_status")
+    sip_hangup_disposition: str = _field("variable_sip_hangup_disposition")
+
+
+class CustomEvent(Event, frozen=True, gc=False, kw_only=True):
+    """What a module of the switch tells: registrations, among others."""
+
+    subclass: str = _field("Event-Subclass")
+
+
+KINDS: Final[Mapping[str, type[Event]]] = {
+    "BACKGROUND_JOB": BackgroundJob,
+    "CHANNEL_BRIDGE": BridgeEvent,
+    "CHANNEL_UNBRIDGE": BridgeEvent,
+    "CHANNEL_HANGUP": EndingEvent,
+    "CHANNEL_HANGUP_COMPLETE": EndingEvent,
+    "CHANNEL_DESTROY": EndingEvent,
+    "CUSTOM": CustomEvent,
+}
 
 
 @attrs.frozen
@@ -123,10 +168,9 @@ Message = AuthRequest | CommandReply | ApiResponse | DisconnectNotice | Rejectio
 
 # Lax, because FreeSWITCH writes its numbers as strings.
 _decode_event = msgspec.json.Decoder(Event, strict=False).decode
-_INTEGERS: Final = frozenset(
-    field.encode_name for field in msgspec.structs.fields(Event) if field.type is int
-)  # fmt: skip
-_WANTED: Final = {field.encode_name: field.name for field in msgspec.structs.fields(Event)}
+_DECODERS: Final = {name.encode(): msgspec.json.Decoder(kind, strict=False).decode for name, kind in KINDS.items()}
+# FreeSWITCH writes the name first (switch_event.c, `switch_event_create_subclass`).
+_NAME_STARTS: Final = len(b'{"Event-Name":"')
 
 
 def event_from_json(body: bytes) -> Event:
@@ -134,12 +178,13 @@ def event_from_json(body: bytes) -> Event:
 
     Raises ProtocolError if it is no JSON object or names no event.
     """
+    decode = _DECODERS.get(body[_NAME_STARTS : body.find(b'"', _NAME_STARTS)], _decode_event)
     try:
-        event = _decode_event(body)
+        event: Event = decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return _event_from_headers(_headers_of(body), body)
-    if not event.name:
-        raise ProtocolError(f"an event without a name: {body[:80]!r}")
+    if type(event) is not KINDS.get(event.name, Event) or not event.name:  # its name was not where it always is
+        return _event_from_headers(_headers_of(body), body)
     msgspec.structs.force_setattr(event, "raw", body)
     return event
 
@@ -172,23 +217,30 @@ def _headers_of(body: bytes) -> dict[str, Any]:
 
 
 def _event_from_headers(headers: Mapping[str, Any], raw: bytes) -> Event:
+    name = _last(headers.get("Event-Name"))
+    if not name:
+        raise ProtocolError(f"an event without a name: {raw[:80]!r}")
+    kind = KINDS.get(str(name), Event)
     fields: dict[str, Any] = {"raw": raw}
-    for encoded, name in _WANTED.items():
-        value = headers.get(encoded)
-        if isinstance(value, list):  # a header that repeats; the last is the newest
-            value = value[-1] if value else None
-        if value is None or encoded == "raw":
+    for field in msgspec.structs.fields(kind):
+        value = _last(headers.get(field.encode_name))
+        if value is None or field.name == "raw":
             continue
-        if encoded in _INTEGERS:
+        if field.type is int:
             try:
-                fields[name] = int(value)
+                fields[field.name] = int(value)
             except (TypeError, ValueError):
                 continue
         else:
-            fields[name] = str(value)
-    if not fields.get("name"):
-        raise ProtocolError(f"an event without a name: {raw[:80]!r}")
-    return Event(**fields)
+            fields[field.name] = str(value)
+    return kind(**fields)
+
+
+def _last(value: Any) -> Any:
+    """A header that repeats became a list; the last is the newest."""
+    if isinstance(value, list):
+        return value[-1] if value else None
+    return value
 
 
 def _text(frame: Frame) -> str:

@@ -137,6 +137,7 @@ class Agents(RuleBasedStateMachine):
                 "switch": st.sampled_from(("", *SWITCHES)),
                 "phones": st.sampled_from(Phones),
                 "leg": st.sampled_from(["", *LEGS]),
+                "leg_switch": st.sampled_from(SWITCHES),
                 "other_calls": st.integers(0, 2),
             },
         ),
@@ -150,10 +151,8 @@ class Agents(RuleBasedStateMachine):
     )
     def becomes_ready(self, extension: str, campaign: str, switch: str) -> None:
         """What random facts would seldom come to by themselves."""
-        self.facts(
-            extension,
-            {"wants": Wants.READY, "campaign": campaign, "switch": switch, "leg": LEGS[0], "other_calls": 0},
-        )
+        facts = {"wants": Wants.READY, "campaign": campaign, "switch": switch, "leg": LEGS[0], "leg_switch": switch}
+        self.facts(extension, facts | {"other_calls": 0})
 
     @rule(campaign=st.sampled_from(CAMPAIGNS), switch=st.sampled_from(SWITCHES), token=st.sampled_from(TOKENS))
     def claim(self, campaign: str, switch: str, token: str) -> None:

@@ -18,7 +18,7 @@ from dialer.agents.roster import Roster
 from dialer.calls.snapshot import Snapshot, take_snapshot
 from dialer.errors import UnavailableError
 from dialer.esl.commands import Command, Show
-from dialer.esl.messages import ApiResponse, Event, event_from_json
+from dialer.esl.messages import ApiResponse, CustomEvent, Event, event_from_json
 from dialer.esl.switch import Switch
 from dialer.settings import RedisSettings
 from dialer.shared_state import SharedState, open_shared_state
@@ -131,7 +131,7 @@ async def make_ready(office: Office, extension: str) -> None:
 
 async def test_recorded_registrations(office: Office) -> None:
     """1050 registers and goes; 1051 is refused; 1052 registers and expires, by an event without from-user."""
-    events = [one for one in recorded_events("registrations") if one.name == "CUSTOM"]
+    events = [one for one in recorded_events("registrations") if isinstance(one, CustomEvent)]
     register, unregister, refused, soon_gone, expire = events
     assert (expire.subclass, expire.header("from-user")) == ("sofia::expire", "")
     async with office.running():
@@ -196,6 +196,8 @@ async def test_a_phone_that_moves_to_another_switch(office: Office) -> None:
         await make_ready(office, "1000")
         office.notice(registered("1000"))
         office.notice(registered("1000"), switch="b")
+        await office.written()
+        assert (await office.roster.agent("1000")).switch == "a"  # registered on both: it stays where it is
         office.notice(registered("1000", subclass="expire"))
         await office.written()
         assert set(await office.hash("registrations")) == {"1000"}

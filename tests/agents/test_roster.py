@@ -34,6 +34,7 @@ async def make_ready(roster: Roster, *extensions: str, campaign: str = "north", 
             switch=switch,
             phones=Phones.NAILED_UP,
             leg=f"leg-{extension}",
+            leg_switch=switch,
         )
 
 
@@ -270,7 +271,9 @@ async def test_the_idle_queue_follows_campaign_and_switch(roster: Roster) -> Non
     assert await counts() == {"north a": 1, "north b": 0, "south a": 0, "south b": 0}
     await roster.change("1000", campaign="south")
     assert await counts() == {"north a": 0, "north b": 0, "south a": 1, "south b": 0}
-    await roster.change("1000", switch="b")
+    await roster.change("1000", switch="b")  # and the leg still on the other one
+    assert sum((await counts()).values()) == 0
+    await roster.change("1000", leg="leg there", leg_switch="b")
     assert await counts() == {"north a": 0, "north b": 0, "south a": 0, "south b": 1}
     assert await roster.try_claim("north", "a", "t0") is None
     assert await roster.try_claim("south", "b", "t0") is not None

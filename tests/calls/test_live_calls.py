@@ -10,7 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from dialer.calls.leg import Leg
 from dialer.calls.live_calls import LegWatch, LiveCalls
-from dialer.esl.messages import Event
+from dialer.esl.messages import KINDS, BackgroundJob, BridgeEvent, Event
 from tests.esl.recorded import NAMES, messages, recording
 
 CUSTOMER: Final = "891ebad9-befe-4171-9569-7c757e361ac0"
@@ -19,15 +19,17 @@ STRANGER: Final = "c9def226-b11d-4fd3-a5c9-79b793140147"
 
 
 def told(name: str, uuid: str = CUSTOMER, us: int = 100) -> Event:
-    return Event(name=name, timestamp_us=us, unique_id=uuid)
+    return KINDS.get(name, Event)(name=name, timestamp_us=us, unique_id=uuid)
 
 
 def job(uuid: str, body: str) -> Event:
-    return Event(name="BACKGROUND_JOB", timestamp_us=100, job_uuid=uuid, body=body)
+    return BackgroundJob(name="BACKGROUND_JOB", timestamp_us=100, job_uuid=uuid, body=body)
 
 
 def two_legs(name: str, of: str, a: str, b: str, other: str = "") -> Event:
-    return Event(name=name, timestamp_us=100, unique_id=of, bridge_a_uuid=a, bridge_b_uuid=b, other_leg_uuid=other)
+    return BridgeEvent(
+        name=name, timestamp_us=100, unique_id=of, bridge_a_uuid=a, bridge_b_uuid=b, other_leg_uuid=other
+    )
 
 
 def route(live_calls: LiveCalls, *events: Event) -> None:
@@ -58,7 +60,7 @@ def test_a_jobs_unique_id_does_not_route_it() -> None:
     live_calls = LiveCalls()
     with live_calls.follow(CUSTOMER, "fs1") as customer:
         live_calls.route(
-            Event(name="BACKGROUND_JOB", timestamp_us=1, unique_id=CUSTOMER, job_uuid=STRANGER, body="-ERR")
+            BackgroundJob(name="BACKGROUND_JOB", timestamp_us=1, unique_id=CUSTOMER, job_uuid=STRANGER, body="-ERR")
         )
         assert customer.leg == Leg(CUSTOMER)
 

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -13,7 +11,7 @@ import psycopg
 import pytest
 import trio
 from psycopg import sql
-from sqlalchemy import insert, make_url
+from sqlalchemy import insert
 from sqlmodel import Session, SQLModel
 
 from campaigns.campaign import Campaign
@@ -22,36 +20,14 @@ from campaigns.disposition import Disposition
 from campaigns.hopper import Lease, Slot
 from campaigns.lead import LeadStatus
 from campaigns.store import CdrRow, LeadRow, add_campaign
-
-from .postgres_server import NoServerError, throw_away_server
+from tests.postgres_server import new_database
 
 NOON = datetime(2026, 11, 23, 17, 0, tzinfo=UTC)  # a Monday, noon in New York
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The URL of a server on which databases can be made."""
-    given = os.environ.get("DIALER_TEST_POSTGRES_URL")
-    with ExitStack() as stack:
-        try:
-            yield given or stack.enter_context(throw_away_server())
-        except NoServerError as reason:
-            pytest.skip(f"no PostgreSQL: {reason}")
 
 
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/dialer.db"
-
-
-@contextmanager
-def _new_database(server: str) -> Iterator[str]:
-    name = f"dialer_test_{uuid4().hex}"
-    made = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(made)
-        yield make_url(server).set(database=name).render_as_string(hide_password=False)
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _migrate(url: str) -> None:
@@ -65,7 +41,7 @@ def _migrate(url: str) -> None:
 @pytest.fixture(scope="session")
 def postgres_migrated(postgres: str) -> Iterator[str]:
     """A database with the tables in it, used by one test after the other: making one takes far longer."""
-    with _new_database(postgres) as url:
+    with new_database(postgres) as url:
         _migrate(url)
         yield url
 
@@ -83,7 +59,7 @@ def empty_url(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "sqlite":
         yield request.getfixturevalue("sqlite_url")
     else:
-        with _new_database(request.getfixturevalue("postgres")) as url:
+        with new_database(request.getfixturevalue("postgres")) as url:
             yield url
 
 

@@ -28,14 +28,13 @@ from dialer.esl.conversation import (
     State,
     Ticket,
 )
-from dialer.esl.messages import Event, ProtocolError
+from dialer.esl.messages import BackgroundJob, Event, ProtocolError
 from dialer.esl.subscription import DIALER, Subscription
 from tests.esl.recorded import NAMES, frames, messages, recording, sent
 from tests.esl.wire import (
     AUTH_REQUEST,
     LET_IN,
     LOGGED_IN,
-    OTHER_CORE,
     WRONG_PASSWORD,
     accepted,
     disconnect,
@@ -450,13 +449,6 @@ def test_a_jump_of_the_event_numbers_is_reported_once(sequences: Sequence[int], 
     assert [h.sequence for h in happenings if isinstance(h, Event)] == sequences
 
 
-def test_a_restarted_switch_counts_anew() -> None:
-    conversation = ready()
-    data = numbered(5) + numbered(90_000, OTHER_CORE) + numbered(90_001, OTHER_CORE) + numbered(7)
-    assert said(conversation.receive_data(data)) == ["event HEARTBEAT"] * 4
-    assert said(conversation.receive_data(numbered(5000)))[0] == "jumped from 8 to 5000"
-
-
 # --- recordings -----------------------------------------------------------------------------------------------------
 
 # One client was not let in, the other never subscribed.
@@ -504,7 +496,7 @@ def replay(name: str) -> Replay:
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in NOT_OURS])
 def test_a_recording_whole_and_byte_by_byte(name: str) -> None:
     tape = replay(name)
-    results = {m.job_uuid: m.body for m in messages(tape.rest) if isinstance(m, Event) and m.name == "BACKGROUND_JOB"}
+    results = {m.job_uuid: m.body for m in messages(tape.rest) if isinstance(m, BackgroundJob)}
     ends: list[tuple[list[str], list[Event]]] = []
     for piece_size in (len(tape.rest), 1):
         conversation = fresh()

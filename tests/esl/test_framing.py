@@ -13,8 +13,10 @@ from dialer.esl.framing import FrameReader
 from dialer.esl.messages import (
     ApiResponse,
     AuthRequest,
+    BackgroundJob,
     CommandReply,
     DisconnectNotice,
+    EndingEvent,
     Event,
     ProtocolError,
     event_from_json,
@@ -133,6 +135,21 @@ def test_what_is_no_event_is_a_protocol_error(body: bytes) -> None:
         event_from_json(body)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"Core-UUID":"c","Event-Name":"CHANNEL_HANGUP","Hangup-Cause":"USER_BUSY"}',  # not where it always is
+        b'{"Event-Name":"CUSTOM","Event-Name":"CHANNEL_HANGUP","Hangup-Cause":"USER_BUSY"}',
+        b'{"Event-Nama":"CUSTOM","Event-Name":"CHANNEL_HANGUP","Hangup-Cause":"USER_BUSY"}',
+        b'{"Event-Name":"CHANNEL_HANGUP","Hangup-Cause":["OLD","USER_BUSY"]}',
+    ],
+)
+def test_the_kind_of_an_event_follows_its_name_wherever_that_stands(body: bytes) -> None:
+    event = event_from_json(body)
+    assert isinstance(event, EndingEvent)
+    assert (event.hangup_cause, event.raw) == ("USER_BUSY", body)
+
+
 def test_json_and_plain_agree_on_the_same_call() -> None:
     """The json recording's answered call has what the plain ones have."""
     events = [m for m in messages(recording("events_json")) if isinstance(m, Event)]
@@ -140,12 +157,12 @@ def test_json_and_plain_agree_on_the_same_call() -> None:
     assert answer.header("Answer-State") == "answered"
     assert answer.timestamp_us == 1795216563259781
     assert answer.sequence == 1528
-    job = next(m for m in events if m.name == "BACKGROUND_JOB")
+    job = next(m for m in events if isinstance(m, BackgroundJob))
     assert job.body == "+OK 3642d200-1c83-46d9-820b-eb997706e1cb\n"
     busy = [m for m in messages(recording("busy")) if isinstance(m, Event)]
-    plain_job = next(m for m in busy if m.name == "BACKGROUND_JOB")
+    plain_job = next(m for m in busy if isinstance(m, BackgroundJob))
     assert plain_job.body == "-ERR USER_BUSY\n"
-    complete = next(m for m in busy if m.name == "CHANNEL_HANGUP_COMPLETE")
+    complete = next(m for m in busy if isinstance(m, EndingEvent) and m.name == "CHANNEL_HANGUP_COMPLETE")
     assert (complete.hangup_cause, complete.sip_term_status) == ("USER_BUSY", 486)
     assert complete.sip_hangup_disposition == "recv_refuse"
 

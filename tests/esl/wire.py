@@ -10,7 +10,6 @@ WRONG_PASSWORD = b"Content-Type: command/reply\nReply-Text: -ERR invalid\n\n"
 SUBSCRIBED = b"Content-Type: command/reply\nReply-Text: +OK event listener enabled json\n\n"
 LET_IN = AUTH_REQUEST + LOGGED_IN + SUBSCRIBED
 CORE = "8fc0c52f-8e1d-4a9b-9b1a-b97615cfcd86"
-OTHER_CORE = "0b0ef1f0-0000-4000-8000-000000000000"
 
 
 def reply(text: str) -> bytes:
@@ -29,8 +28,8 @@ def event(name: str, **headers: str) -> bytes:
     return b"Content-Length: %d\nContent-Type: text/event-json\n\n" % len(body) + body
 
 
-def numbered(sequence: int, core: str = CORE) -> bytes:
-    return event("HEARTBEAT", Event_Sequence=str(sequence), Core_UUID=core)
+def numbered(sequence: int) -> bytes:
+    return event("HEARTBEAT", Event_Sequence=str(sequence))
 
 
 def job(job_uuid: str, result: str) -> bytes:

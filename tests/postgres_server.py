@@ -12,8 +12,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
+from psycopg import sql
+from sqlalchemy import make_url
 
 START_SECONDS = 30
 
@@ -91,3 +94,14 @@ def _wait_until_up(url: str, server: subprocess.Popen[bytes]) -> None:
             if server.poll() is not None or time.monotonic() > deadline:
                 raise NoServerError(f"the server did not start within {START_SECONDS} s") from None
             time.sleep(0.02)
+
+
+@contextmanager
+def new_database(server: str) -> Iterator[str]:
+    """A database in `server` for as long as the block lasts; gives its URL."""
+    name = f"dialer_test_{uuid4().hex}"
+    made = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(made)
+        yield make_url(server).set(database=name).render_as_string(hide_password=False)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
