@@ -81,6 +81,8 @@ calls_per_second = 1000
 {sections.get("gateway", "")}
 [database]
 url = "{sections.get("database_url", f"sqlite:///{folder}/dialer.db")}"
+[redis]
+private_dir = "{folder}/redis"
 [door]
 path = "{folder}/door.sock"
 [calls]

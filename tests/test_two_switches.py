@@ -35,7 +35,7 @@ class SecondSwitch:
         self.switch = SimulatedSwitch(self.scenario, rng=random.Random(11), now=lambda: datetime.now(UTC))
         await self._nursery.start(self._serve)
 
-    async def _serve(self, task_status: trio.TaskStatus[None]) -> None:
+    async def _serve(self, task_status: trio.TaskStatus[int]) -> None:
         with trio.CancelScope() as self._up:
             async with self.switch.running():
                 await self.switch.serve_tcp("127.0.0.1", self.port, task_status=task_status)
