@@ -26,6 +26,8 @@ log = structlog.get_logger()
 # Another daemon may free an agent without our hearing of it: whoever waits looks again this often.
 LOOK_AGAIN_SECONDS: Final = 0.05
 RELEASE_SECONDS: Final = 10.0
+# How late a wrap-up or a dead lease may end.
+SWEEP_SECONDS: Final = 0.1
 
 
 @attrs.define
@@ -186,7 +188,7 @@ class Roster:
             except UnavailableError as error:
                 log.warning("roster_unavailable", error=str(error))
                 await trio.sleep(1.0)
-            await trio.sleep(0.1)
+            await trio.sleep(SWEEP_SECONDS)
 
     async def renew(self, tokens: Sequence[str]) -> None:
         """Puts off the end of the leases of `tokens`."""

@@ -65,6 +65,7 @@ class Machine:
         self.tally = Tally()
         self.channels: dict[str, Channel] = {}
         self.sinks: list[Sink] = []
+        self.history: list[Channel] | None = None
         self.wanted: frozenset[str] = frozenset()
         self.on_shutdown: Callable[[], None] = lambda: None
         self.down = False
@@ -210,6 +211,8 @@ class Machine:
 
     def add(self, channel: Channel) -> None:
         self.channels[channel.uuid] = channel
+        if self.history is not None:
+            self.history.append(channel)
         self.tally.peak_channels = max(self.tally.peak_channels, len(self.channels))
         if channel.side is Side.CUSTOMER:
             self.tally.originated += 1

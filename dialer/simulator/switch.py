@@ -116,6 +116,10 @@ class SimulatedSwitch:
         """The live channels by uuid; to look at, not to change."""
         return MappingProxyType(self._machine.channels)
 
+    def keep_history(self, channels: list[Channel] | None) -> None:
+        """From now on every new channel is added to `channels` too, and stays there as it ended."""
+        self._machine.history = channels
+
     @property
     def registrations(self) -> frozenset[str]:
         """The extensions registered now."""

@@ -1,0 +1,121 @@
+"""What must hold always, checked against what the simulated switch itself saw."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from campaigns.disposition import Disposition
+from campaigns.lead import LeadStatus
+from dialer.agents.agent import AgentState, Phones, state_of
+from tests.faults.virtual import VirtualHouse
+
+# Nobody who answered is left without an agent, a message or an end for longer than this; the rest is what an ending
+# takes. The dead man's handle of `originate` is what ends it when there is no daemon.
+MARGIN_SECONDS = 15.0
+
+
+def check_always(house: VirtualHouse) -> None:
+    """What holds at any moment, daemon or no daemon."""
+    live = Counter(c.number for c in house.customers() if not c.hung_up and c.uuid in house.switch.channels)
+    twice = {number: count for number, count in live.items() if count > 1}
+    assert not twice, f"called twice at the same time: {twice}"
+    placed = Counter(channel.uuid for channel in house.customers())
+    assert not placed or max(placed.values()) == 1, "one attempt was placed twice"
+    written = {attempt.uuid for attempt in house.attempts()}
+    unwritten = [channel for channel in house.customers() if channel.uuid not in written]
+    assert not unwritten, f"placed without an attempt on record: {unwritten}"
+    talking = Counter(
+        c.partner.number for c in house.customers() if c.partner is not None and c.uuid in house.switch.channels
+    )
+    assert not talking or max(talking.values()) == 1, f"an agent talks to two people: {talking}"
+    cdrs = Counter(cdr.attempt_uuid for cdr in house.cdrs())
+    assert not cdrs or max(cdrs.values()) == 1, "an attempt has two records"
+
+
+def _check_leads(house: VirtualHouse, max_attempts: int) -> None:
+    attempts, cdrs = house.attempts(), {cdr.attempt_uuid: cdr for cdr in house.cdrs()}
+    open_ones = [attempt for attempt in attempts if attempt.closed_at is None]
+    assert not open_ones, f"attempts without a result: {open_ones}"
+    assert {attempt.uuid for attempt in attempts} == set(cdrs), "attempts and records do not agree"
+    of_lead = Counter(attempt.lead_id for attempt in attempts)
+    for lead in house.leads():
+        assert lead.status in (LeadStatus.DONE, LeadStatus.DEAD, LeadStatus.EXHAUSTED), f"{lead} is not finished"
+        assert lead.attempts == of_lead[lead.id or 0] <= max_attempts, f"{lead}: {of_lead[lead.id or 0]} attempts"
+        talked = any(c.lead_id == lead.id and c.disposition is Disposition.BRIDGED for c in cdrs.values())
+        assert (lead.status is LeadStatus.DONE) == talked, f"{lead} is {lead.status}, talked: {talked}"
+
+
+def _check_people(house: VirtualHouse, longest_wait_seconds: float) -> None:
+    """The records against what the people lived through."""
+    cdrs = {cdr.attempt_uuid: cdr for cdr in house.cdrs()}
+    for person in house.customers():
+        cdr = cdrs[person.uuid]
+        told = f"{person!r} has the record {cdr.disposition}, {cdr.hangup_cause}"
+        if cdr.disposition is Disposition.BRIDGED:
+            assert person.ever_bridged, f"{told}, and talked to nobody"
+        elif cdr.disposition is not Disposition.UNKNOWN:
+            # A bridge that stood while no daemon looked may be unknown, but never anything else.
+            assert not person.ever_bridged, f"{told}, and talked to somebody"
+        if not person.is_answered:
+            assert cdr.disposition not in (Disposition.BRIDGED, Disposition.ABANDONED), f"{told}, and never answered"
+        elif not person.ever_bridged:
+            assert cdr.disposition in (Disposition.ABANDONED, Disposition.HUNG_UP, Disposition.UNKNOWN), told
+            waited = (person.hung_up_at - person.answered) / 1_000_000
+            if person.hung_up_at:  # 0 where the switch itself died
+                assert waited <= longest_wait_seconds, f"{told}, after {waited:.1f} s with nobody"
+
+
+async def _check_agents(house: VirtualHouse) -> None:
+    agents = [agent for agent in await house.agents() if agent.campaign]  # the others only have a phone
+    legs = {agent.leg for agent in agents}
+    left = [channel for channel in house.switch.channels.values() if channel.uuid not in legs]
+    assert not left, f"channels that nobody owns: {left}"
+    for agent in agents:
+        state = state_of(agent)
+        assert not agent.token, f"{agent.extension} is {state} for {agent.token}, which is over"
+        assert state is AgentState.IDLE, f"{agent.extension} is {state} at the end: {agent}"
+        if agent.phones is Phones.ON_DEMAND:
+            continue
+        assert agent.leg in house.switch.channels, f"the leg of {agent.extension} is not there: {agent.leg}"
+        assert house.switch.channels[agent.leg].parked, f"the leg of {agent.extension} is not parked"
+    assert house.client.hlen(f"{house.prefix}claims") == 0, "a claim outlives its attempt"
+    assert house.client.zcard(f"{house.prefix}leases") == 0, "a lease outlives its claim"
+
+
+async def _check_slots(house: VirtualHouse) -> None:
+    held = {uuid for gateway in house.daemon.gateways.all() for uuid in gateway.held}
+    assert not held, f"slots held for nobody: {held}"
+    used = [await gateway.used() for gateway in house.daemon.gateways.all()]
+    assert used == [0], f"slots in use at the end: {used}"
+
+
+async def check_at_rest(house: VirtualHouse, *, max_attempts: int = 2, longest_wait_seconds: float) -> None:
+    """What holds when all leads are finished, and everything that was broken is whole again."""
+    house.calm()
+    check_always(house)
+    _check_leads(house, max_attempts)
+    _check_people(house, longest_wait_seconds)
+    await _check_agents(house)
+    await _check_slots(house)
+
+
+async def comes_to_rest(
+    house: VirtualHouse, agents: int, within_seconds: float = 300.0, *, nailed_up: bool = True
+) -> None:
+    """Waits until all leads are finished and every agent could take a call again."""
+    legs = agents if nailed_up else 0
+    await house.until(lambda: house.finished, "finished", within_seconds)
+    await house.until(lambda: not house.daemon.campaigns.calls_in_flight(), "at rest", within_seconds)
+
+    def idle() -> int:
+        return sum(house.client.zcard(key) for key in house.client.scan_iter(f"{house.prefix}idle:*"))
+
+    def only_parked() -> bool:
+        channels = house.switch.channels.values()
+        return len(channels) == legs and all(channel.parked for channel in channels)
+
+    def no_slots() -> bool:
+        now_ms = int(house.clock.now().timestamp() * 1000)
+        return house.client.zcount(f"{house.prefix}gateway:carrier_a", now_ms + 1, "+inf") == 0
+
+    await house.until(lambda: idle() == agents and only_parked() and no_slots(), "all put back", within_seconds)
