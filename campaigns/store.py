@@ -17,10 +17,11 @@ from campaigns.campaign import Campaign, CampaignStatus, dump, load
 from campaigns.disposition import Disposition
 from campaigns.lead import LeadStatus
 from campaigns.recycle import NextStep
-from campaigns.tables import AttemptRow, CampaignRow, CdrRow, LeadRow
+from campaigns.tables import AgentLoginRow, AttemptRow, CampaignRow, CdrRow, LeadRow
 from dialer.errors import InputRefusedError
 
 __all__ = [
+    "AgentLoginRow",
     "AttemptRow",
     "CampaignRow",
     "CampaignSummary",
@@ -28,6 +29,7 @@ __all__ = [
     "LeadRow",
     "Saved",
     "add_campaign",
+    "agent_logins",
     "campaign_rows",
     "cdrs",
     "close_attempt",
@@ -37,7 +39,9 @@ __all__ = [
     "lead_counts",
     "list_campaigns",
     "open_attempts_of",
+    "remember_agent",
     "set_campaign_status",
+    "stop_all_campaigns",
 ]
 
 
@@ -138,6 +142,27 @@ def set_campaign_status(session: Session, name: str, status: CampaignStatus, now
         session.add(row)
         session.flush()
     return row
+
+
+def stop_all_campaigns(session: Session, now: datetime) -> Sequence[str]:
+    """Stop every campaign that runs or is paused; their names."""
+    rows = session.exec(select(CampaignRow).where(CampaignRow.status != CampaignStatus.STOPPED)).all()
+    for row in rows:
+        row.status, row.updated_at = CampaignStatus.STOPPED, now
+        session.add(row)
+    session.flush()
+    return sorted(row.name for row in rows)
+
+
+def remember_agent(session: Session, login: AgentLoginRow) -> None:
+    """Note what an agent asks for, in place of what it asked for before."""
+    session.merge(login)
+    session.flush()
+
+
+def agent_logins(session: Session) -> Sequence[AgentLoginRow]:
+    """What every agent last asked for."""
+    return session.exec(select(AgentLoginRow).order_by(AgentLoginRow.extension)).all()
 
 
 def lead_counts(session: Session, campaign_row_id: int) -> Mapping[LeadStatus, int]:

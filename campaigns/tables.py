@@ -182,6 +182,19 @@ class CdrRow(SQLModel, table=True):
     recording: str | None = Field(default=None, sa_type=Text)
 
 
+class AgentLoginRow(SQLModel, table=True):
+    """What an agent last asked for. Redis has what is true now; this is for a Redis that has forgotten it."""
+
+    __tablename__ = "agent_login"
+
+    extension: str = Field(primary_key=True, max_length=64)
+    campaign: str = Field(max_length=63)
+    wants: str = Field(max_length=16)
+    phones: str = Field(max_length=16)
+    node: str = Field(max_length=63)
+    updated_at: datetime = _moment()
+
+
 class ImportRow(SQLModel, table=True):
     """A list on its way in. Until it is sealed it is nothing; from then on it is in, as far as anyone is told."""
 

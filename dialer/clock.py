@@ -7,9 +7,12 @@ second. Waiting is trio's business and follows trio's own clock.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
+
+# NTP slews by less than a millisecond a second, and a busy event loop is late by tenths of a second.
+CLOCK_JUMP_SECONDS: Final = 2.0
 
 
 class Clock(Protocol):
@@ -36,6 +39,23 @@ class TrioClock:
 
     def now(self) -> datetime:
         return self._start + timedelta(seconds=trio.current_time() - self._zero)
+
+
+class ClockWatch:
+    """Sees when a clock is set, by comparing it with the time that has passed."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ahead = self._difference()
+
+    def _difference(self) -> float:
+        return self._clock.now().timestamp() - trio.current_time()
+
+    def jump_seconds(self) -> float:
+        """How far the clock was set, forward or back, since this was last asked; 0 if it only went on."""
+        before, self._ahead = self._ahead, self._difference()
+        jump = self._ahead - before
+        return jump if abs(jump) > CLOCK_JUMP_SECONDS else 0.0
 
 
 def microseconds(moment: datetime) -> int:

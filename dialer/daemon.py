@@ -15,6 +15,7 @@ import gc
 import random
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -22,31 +23,28 @@ from typing import Final
 import structlog
 import trio
 
+from campaigns import store
 from campaigns.database import Database, open_database
 from campaigns.list_import import finish_imports
-from campaigns.tables import AttemptRow
-from dialer.agents.agent import Agent
 from dialer.agents.nailed_up import NailedUpPhones
 from dialer.agents.presence import Presence
-from dialer.agents.roster import Roster
+from dialer.agents.roster import Facts, Roster
 from dialer.calls.gateway import Gateways
 from dialer.calls.live_calls import LiveCalls
-from dialer.calls.recovery import hang_up_orphans, reconcile_legs, resolve_attempt
-from dialer.calls.snapshot import Snapshot, take_snapshot
 from dialer.calls.world import World
 from dialer.campaign_desk import CampaignDesk
 from dialer.campaign_runner import CampaignLease
-from dialer.clock import Clock, SystemClock, microseconds
+from dialer.clock import Clock, SystemClock
 from dialer.desk import Desk
 from dialer.door import serve_door
-from dialer.errors import OutcomeUnknownError, UnavailableError
+from dialer.errors import UnavailableError
 from dialer.esl.link import LinkLimits
-from dialer.esl.messages import Event
 from dialer.esl.switch import Connect, Switch, SwitchAddress, connect_tcp
 from dialer.metrics import Metrics
 from dialer.records.ledger import DatabaseLedger
 from dialer.settings import Settings
 from dialer.shared_state import SharedState, default_private_dir, open_shared_state, private_redis
+from dialer.switch_keeper import SwitchKeeper
 
 log = structlog.get_logger()
 
@@ -54,7 +52,6 @@ log = structlog.get_logger()
 LAST_WORDS_SECONDS: Final = 5.0
 # A switch that is away longer than this does not keep wrap-ups and dead leases from ending.
 RECOVERY_SECONDS: Final = 15.0
-PRESENCE_MEND_SECONDS: Final = 2.0
 
 
 @asynccontextmanager
@@ -142,26 +139,31 @@ class Daemon:
         )
         self.phones = NailedUpPhones(self.world, self.campaigns.named)
         self.desk = Desk(self.world, database, self.campaigns, self.phones, lambda: self.ledger.trouble)
-        self._recovered: set[str] = set()
-        self._clock = clock
+        self.keepers = [
+            SwitchKeeper(switch, self.world, self.presence, self.phones, self.campaigns, self.ledger)
+            for switch in self.switches.values()
+        ]
 
     async def live(self, stop: trio.Event, handle_signals: bool, task_status: trio.TaskStatus[Daemon]) -> None:
         """Runs until `stop`, in the order of the nursery tree above."""
         door = self.settings.door
         _prefer_the_event_loop()
+        try:
+            await self.roster.restore(await self._known_of_agents())
+        except UnavailableError as error:
+            log.warning("roster_unavailable", error=str(error))
         async with trio.open_nursery() as services:
             if handle_signals:
                 services.start_soon(stop_on_signals, stop)
             services.start_soon(self.metrics.watch_loop_lag)
             services.start_soon(self._keep_agents)
-            services.start_soon(self._mend_presence)
             services.start_soon(self.gateways.keep_house)
             services.start_soon(self.presence.run)
             await services.start(serve_door, door.path, int(door.mode, 8), self.desk.verbs())
             async with trio.open_nursery() as phones, trio.open_nursery() as calls:
                 self.roster.on_agent_freed(self.campaigns.wake_runners)
-                for switch in self.switches.values():
-                    services.start_soon(self._run_switch, switch, calls)
+                for keeper in self.keepers:
+                    services.start_soon(keeper.run, calls)
                 phones.start_soon(self.phones.run)
                 async with trio.open_nursery() as dialing:
                     dialing.start_soon(self.campaigns.run, calls)
@@ -171,6 +173,8 @@ class Daemon:
                     log.info("daemon_stopping", calls_in_flight=self.campaigns.calls_in_flight())
                     dialing.cancel_scope.cancel()
                 await self._drain()
+                for keeper in self.keepers:
+                    keeper.stop_recovering()
                 calls.cancel_scope.cancel()
                 phones.cancel_scope.cancel()
             services.cancel_scope.cancel()
@@ -184,81 +188,29 @@ class Daemon:
             while self.campaigns.calls_in_flight() or self.ledger.unwritten:  # noqa: ASYNC110 - two owners, one end
                 await trio.sleep(0.05)
 
-    async def _run_switch(self, switch: Switch, calls: trio.Nursery) -> None:
-        live_calls, presence, event_lag = self.world.live_calls, self.presence, self.metrics.event_lag
-        now, name = self._clock.now, switch.name
-
-        def on_event(event: Event) -> None:
-            live_calls.route(event)
-            presence.notice(name, event)
-            event_lag.record_seconds((microseconds(now()) - event.timestamp_us) / 1_000_000)
-
-        async def on_epoch(switch: Switch) -> None:
-            await self._open_epoch(switch, calls)
-
-        await switch.run(on_event=on_event, on_epoch=on_epoch, on_lost=lambda _switch: None)
-
-    async def _open_epoch(self, switch: Switch, calls: trio.Nursery) -> None:
-        """Puts every belief about `switch` right before it is dialed on again."""
-        snapshot = await take_snapshot(switch)
-        await reconcile_legs(self.world, switch, snapshot)
-        agents = await self.roster.agents()
-        legs = {agent.extension: agent.leg for agent in agents if agent.node == self.settings.node and agent.leg}
-        leftovers = [] if switch.name in self._recovered else await self._leftovers(switch)
-        owned = {*legs.values(), *(row.uuid for row in leftovers)}
-        snapshot = await hang_up_orphans(self.world, switch, snapshot, owned)
-        await self.presence.rebuild(switch, snapshot, self._own_legs(agents))
-        if switch.name not in self._recovered:
-            self.phones.adopt(legs, snapshot)
-            await self._resolve(leftovers, agents, snapshot, calls)
-            self._recovered.add(switch.name)
-        self.phones.wake()
-
-    def _own_legs(self, agents: list[Agent]) -> frozenset[str]:
-        """Every leg this dialer knows: parked ones by the agents' facts, those that ring now by who follows them."""
-        return frozenset({*(agent.leg for agent in agents), *self.world.live_calls.uuids()})
-
     async def _keep_agents(self) -> None:
         """Leases run out only after recovery had its chance to renew what a former life held."""
         with trio.move_on_after(RECOVERY_SECONDS):
             for switch in self.switches.values():
                 await switch.wait_ready()
-        await self.roster.keep_house()
+        await self.roster.keep_house(self._known_of_agents)
 
-    async def _mend_presence(self) -> None:
-        """Reads everything anew from a switch whose events came faster than Redis took them."""
-        while True:
-            await trio.sleep(PRESENCE_MEND_SECONDS)
-            for name in list(self.presence.overflowed):
-                switch = self.switches[name]
-                try:
-                    snapshot = await take_snapshot(switch)
-                    await self.presence.rebuild(switch, snapshot, self._own_legs(await self.roster.agents()))
-                except (UnavailableError, OutcomeUnknownError) as error:
-                    log.warning("presence_not_mended", switch=name, error=str(error))
-
-    async def _leftovers(self, switch: Switch) -> list[AttemptRow]:
-        """What a former life of this daemon left open on `switch`."""
-        return [
-            row
-            for row in await self.ledger.open_attempts()
-            if (row.switch == switch.name or row.switch not in self.switches)
-            and row.uuid not in self.world.live_calls
-        ]
-
-    async def _resolve(
-        self, leftovers: list[AttemptRow], agents: list[Agent], snapshot: Snapshot, calls: trio.Nursery
-    ) -> None:
-        """Brings what a former life left open to its end, once."""
-        await self.campaigns.refresh()
-        claims = {agent.token: agent for agent in agents if agent.token}
-        for row in leftovers:
-            campaign = self.campaigns.by_id(row.campaign_id)
-            if campaign is None:
-                log.error("attempt_of_unknown_campaign", attempt=row.uuid)
-                continue
-            claim = await self.roster.hold_again(claims[row.uuid]) if row.uuid in claims else None
-            calls.start_soon(resolve_attempt, row, campaign, self.world, snapshot, claim)
+    async def _known_of_agents(self) -> Facts:
+        """Everything that a Redis without data must be told of agents: who is logged in, where, on which leg."""
+        await self.gateways.renew()  # no call may be placed over a trunk's limit once agents are idle again
+        logins = await self.database.read(store.agent_logins)
+        facts: defaultdict[str, dict[str, str | int]] = defaultdict(dict)
+        for login in logins:
+            facts[login.extension] |= {
+                "wants": login.wants,
+                "campaign": login.campaign,
+                "phones": login.phones,
+                "node": login.node,
+            }
+        for source in (self.presence.facts(), self.phones.facts()):
+            for extension, known in source.items():
+                facts[extension] |= known
+        return facts
 
 
 def _prefer_the_event_loop() -> None:

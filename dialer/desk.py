@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import structlog
+from sqlmodel import Session
+
 from campaigns import store
 from campaigns.database import Database
+from campaigns.tables import AgentLoginRow
 from dialer.agents.agent import AgentState, Phones, Wants
 from dialer.agents.nailed_up import NailedUpPhones
 from dialer.agents.roster import describe
 from dialer.calls.world import World
 from dialer.campaign_desk import CampaignDesk
 from dialer.door import Handler
-from dialer.errors import InputRefusedError
+from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
 from dialer.esl.commands import Kill, is_name
+
+log = structlog.get_logger()
 
 
 class Desk:
@@ -56,6 +62,7 @@ class Desk:
         state = await self._world.roster.change(
             extension, wants=Wants.READY, campaign=campaign, phones=definition.phones, node=self._world.node
         )
+        await self._remember(extension)
         self._phones.wake()
         agent = await self._world.roster.agent(extension)
         if not agent.switch:
@@ -68,12 +75,14 @@ class Desk:
         """No further calls for the agent; the one that is on goes on."""
         await self._known(extension)
         state = await self._world.roster.change(extension, wants=Wants.PAUSE)
+        await self._remember(extension)
         return f"{extension} is {state.value}" + ("" if state is AgentState.PAUSED else ", and pauses after that")
 
     async def agent_logout(self, extension: str) -> str:
         """The agent goes home; a conversation that is on goes on."""
         await self._known(extension)
         state = await self._world.roster.change(extension, wants=Wants.LOGOUT)
+        await self._remember(extension)
         self._phones.wake()
         return f"{extension} is {state.value}" + ("" if state is AgentState.OFFLINE else ", and logs out after that")
 
@@ -84,6 +93,27 @@ class Desk:
             raise InputRefusedError(f"{extension} is on no call of this dialer")
         await self._world.switches[agent.switch].run_command(Kill(agent.token))
         return f"the call of {extension} was hung up"
+
+    async def _remember(self, extension: str) -> None:
+        """Notes what the agent asked for where a Redis that loses its data can be told it again."""
+        agent = await self._world.roster.agent(extension)
+        now = self._world.clock.now()
+
+        def remember(session: Session) -> None:
+            login = AgentLoginRow(
+                extension=extension,
+                campaign=agent.campaign,
+                wants=agent.wants.value,
+                phones=agent.phones.value,
+                node=agent.node,
+                updated_at=now,
+            )
+            store.remember_agent(session, login)
+
+        try:
+            await self._database.write(remember)
+        except (UnavailableError, OutcomeUnknownError) as error:  # what counts is in Redis
+            log.warning("agent_login_not_remembered", agent=extension, error=str(error))
 
     async def _known(self, extension: str) -> Any:
         agent = await self._world.roster.agent(extension)

@@ -8,10 +8,16 @@
 --   bridged  TOKEN LEASE_MS                   the claim became a conversation   -> 1, or 0 if the claim is gone
 --   renew    LEASE_MS TOKEN ...               longer leases                     -> how many were still held
 --   release  TOKEN WRAP_MS LOST_LEG           gives the agent back, without that leg  -> extension, or "" if not held
---   sweep                                     ends wrap-ups and dead leases     -> {agents freed, tokens expired...}
+--   sweep                                     ends wrap-ups and dead leases     -> {mark, agents freed, tokens expired...}
 --   count    CAMPAIGN SWITCH                  how many are idle                 -> number
+--   restore  MARK LEASE_MS JSON               puts back what a daemon knows, see below  -> the mark that stands
 --
--- Keys: PREFIXagents (set of extensions), PREFIXagent:EXT (hash of facts), PREFIXidle:CAMPAIGN:SWITCH (sorted by
+-- A Redis that was restarted without its data knows nothing, and must not be believed: every verb is refused (EMPTY)
+-- while there is no mark. `restore` sets it, together with all agents and claims. Its JSON is
+-- {"agents": {EXT: {FACT: VALUE}}, "claims": {TOKEN: {"extension": EXT, "bridged": "1" or ""}}}; agents that are
+-- known here are left as they are, but for those of the claims.
+--
+-- Keys: PREFIXmark, PREFIXagents (set of extensions), PREFIXagent:EXT (hash of facts), PREFIXidle:CAMPAIGN:SWITCH (sorted by
 -- idle since), PREFIXclaims (hash token -> extension), PREFIXleases (tokens sorted by end), PREFIXwrap_up (extensions
 -- sorted by end). A change of state is published on PREFIXagents as "EXT STATE".
 
@@ -81,6 +87,32 @@ local function release(token, wrap_ms, lost_leg)
   return extension
 end
 
+if verb == 'restore' then
+  local wanted, lease_ms = cjson.decode(ARGV[5]), tonumber(ARGV[4])
+  for extension, known in pairs(wanted.agents) do
+    if redis.call('HEXISTS', agent_key(extension), 'wants') == 0 then
+      local changes = {}
+      for name, value in pairs(known) do
+        changes[#changes + 1] = name
+        changes[#changes + 1] = value
+      end
+      settle(extension, changes)
+    end
+  end
+  for token, claim in pairs(wanted.claims) do
+    local holder = redis.call('HGET', agent_key(claim.extension), 'token')
+    if not holder or holder == '' or holder == token then
+      redis.call('HSET', prefix .. 'claims', token, claim.extension)
+      redis.call('ZADD', prefix .. 'leases', now + lease_ms, token)
+      settle(claim.extension, {'token', token, 'bridged', claim.bridged, 'lease_until_ms', tostring(now + lease_ms)})
+    end
+  end
+  redis.call('SETNX', prefix .. 'mark', ARGV[3])
+  return redis.call('GET', prefix .. 'mark')
+end
+
+if redis.call('EXISTS', prefix .. 'mark') == 0 then return redis.error_reply('EMPTY it has lost its data') end
+
 if verb == 'set' then
   local changes = {}
   for i = 4, #ARGV do changes[#changes + 1] = ARGV[i] end
@@ -127,7 +159,7 @@ elseif verb == 'release' then
   return release(ARGV[3], tonumber(ARGV[4]), ARGV[5])
 
 elseif verb == 'sweep' then
-  local freed, answer = 0, {0}
+  local freed, answer = 0, {redis.call('GET', prefix .. 'mark'), 0}
   for _, extension in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'wrap_up', '-inf', now)) do
     redis.call('ZREM', prefix .. 'wrap_up', extension)
     local ends = tonumber(redis.call('HGET', agent_key(extension), 'wrap_until_ms') or '0')
@@ -142,7 +174,7 @@ elseif verb == 'sweep' then
     release(token, 0, extension and redis.call('HGET', agent_key(extension), 'leg') or '')
     answer[#answer + 1] = token
   end
-  answer[1] = freed
+  answer[2] = freed
   return answer
 
 elseif verb == 'count' then

@@ -50,6 +50,8 @@ class NailedUpPhones:
         # The agents as last read, all in one go: each keeper asking for its own would be most of Redis' work.
         self._agents: dict[str, Agent] = {}
         self._read_at = 0.0
+        # Legs that are up, by extension: the leg and its switch.
+        self._up: dict[str, tuple[str, str]] = {}
         # Legs found on the switch at the start, by uuid: to be kept, not rung anew.
         self._found: dict[str, Snapshot] = {}
 
@@ -61,6 +63,10 @@ class NailedUpPhones:
         for leg in legs.values():
             if leg in snapshot.channels:
                 self._found[leg] = snapshot
+
+    def facts(self) -> dict[str, dict[str, str | int]]:
+        """The legs that are kept, as facts of their agents."""
+        return {extension: {"leg": leg, "leg_switch": switch} for extension, (leg, switch) in self._up.items()}
 
     def wake(self) -> None:
         """An agent's facts have changed."""
@@ -132,10 +138,12 @@ class NailedUpPhones:
                     await self._find(watch, switch, snapshot.bridged_with.get(leg_uuid, ""))
                 elif not await self._ring(watch, agent, campaign, switch):
                     return False
+                self._up[agent.extension] = (leg_uuid, switch.name)
                 await self._world.roster.change(agent.extension, leg=leg_uuid, leg_switch=switch.name)
                 self._world.metrics.counts["agent_legs_up"] += 1
                 await self._tend(watch, agent.extension, switch)
             finally:
+                self._up.pop(agent.extension, None)
                 with trio.CancelScope(shield=True):
                     await self._give_up(watch, agent.extension, switch)
         return True

@@ -137,6 +137,10 @@ class PhoneCalls:
         }
         return PhoneChange(extension, value, sum(not call.ours for call in calls.values()))
 
+    def other_calls(self) -> dict[str, int]:
+        """How many calls that are not ours each busy phone has."""
+        return {extension: sum(not call.ours for call in calls.values()) for extension, calls in self._calls.items()}
+
     def rebuild(self, rows: list[Row], ours: Collection[str], phones: Collection[str]) -> list[PhoneChange]:
         """Begins anew with the channels a switch has; `ours` are known agent legs, `phones` registered extensions."""
         self._calls.clear()

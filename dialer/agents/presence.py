@@ -94,9 +94,7 @@ class Presence:
         # What was noticed before everything was read anew tells of a past that must not be written any more.
         self._generations: defaultdict[str, int] = defaultdict(int)
         self._writing = trio.Lock()
-        self._send, self._receive = trio.open_memory_channel[tuple[str, int, CustomEvent | PhoneChange]](
-            MAX_EVENTS_WAITING
-        )
+        self._send, self._receive = trio.open_memory_channel[_Noticed](MAX_EVENTS_WAITING)
         self.overflowed: set[str] = set()
 
     def __repr__(self) -> str:
@@ -185,8 +183,21 @@ class Presence:
         if values:
             mapping: dict[Any, Any] = dict(values)
             await self._state.run(lambda client: client.hset(key, mapping=mapping))
+        known = {agent.extension: agent.switch for agent in agents}
         for extension in values:
-            await self._roster.change(extension, switch=self._home_of(extension))
+            home = self._home_of(extension)
+            if known.get(extension) != home:
+                await self._roster.change(extension, switch=home)
+
+    def facts(self) -> dict[str, dict[str, str | int]]:
+        """What is known of each phone, as facts of an agent: where it is, and how many calls of its own it has."""
+        facts: dict[str, dict[str, str | int]] = {
+            extension: {"switch": self._home_of(extension)} for _, extension in list(self._contacts)
+        }
+        for calls in self._calls.values():
+            for extension, other_calls in calls.other_calls().items():
+                facts.setdefault(extension, {})["other_calls"] = other_calls
+        return facts
 
     async def _replace_calls(self, switch: str, agents: list[Agent], changes: list[PhoneChange]) -> None:
         busy = {change.extension for change in changes}

@@ -7,8 +7,10 @@ daemon died runs out. The longest idle agent is claimed first, and whoever waits
 from __future__ import annotations
 
 import contextlib
+import json
+import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,11 +19,13 @@ import structlog
 import trio
 
 from dialer.agents.agent import Agent, AgentState, Phones, agent_from_hash, state_of
-from dialer.clock import Clock
+from dialer.clock import Clock, ClockWatch
 from dialer.errors import UnavailableError
 from dialer.shared_state import SharedState
 
 log = structlog.get_logger()
+
+Facts = Mapping[str, Mapping[str, str | int]]
 
 # Another daemon may free an agent without our hearing of it: whoever waits looks again this often.
 LOOK_AGAIN_SECONDS: Final = 0.05
@@ -49,6 +53,14 @@ class Claim:
     kept: bool = False
 
 
+@attrs.define
+class _Held:
+    """What is to be put back if Redis forgets a claim."""
+
+    extension: str
+    bridged: bool = False
+
+
 class Roster:
     """All agents. Every method raises UnavailableError when Redis is away."""
 
@@ -58,7 +70,9 @@ class Roster:
         self._prefix = prefix
         self._clock = clock
         self._lease_ms = int(lease_seconds * 1000)
-        self._held: set[str] = set()
+        self._held: dict[str, _Held] = {}
+        # Which life of Redis' data this daemon has told what it knows; another one has forgotten it.
+        self._mark = ""
         self._turns: defaultdict[tuple[str, str], trio.Lock] = defaultdict(trio.Lock)
         self._freed = trio.Event()
         self._listeners: list[Callable[[], None]] = []
@@ -109,7 +123,7 @@ class Roster:
         if not found:
             return None
         extension, leg, phones = found
-        self._held.add(token)
+        self._held[token] = _Held(extension)
         return Claim(token, extension, leg, Phones(phones))
 
     @contextlib.asynccontextmanager
@@ -147,13 +161,13 @@ class Roster:
 
     async def hold_again(self, agent: Agent) -> Claim:
         """The claim that a former life of this daemon left on `agent`; its lease is renewed now and from now on."""
-        self._held.add(agent.token)
+        self._held[agent.token] = _Held(agent.extension, agent.bridged)
         await self.renew([agent.token])
         return Claim(agent.token, agent.extension, agent.leg, agent.phones, bridge_asked=True)
 
     async def release(self, claim: Claim) -> None:
         """Gives a claimed agent back. With Redis away the lease does it in its time."""
-        self._held.discard(claim.token)
+        self._held.pop(claim.token, None)
         if claim.kept:
             return
         try:
@@ -167,28 +181,64 @@ class Roster:
 
     async def bridged(self, claim: Claim) -> None:
         """Marks a claim as a conversation."""
+        if claim.token in self._held:
+            self._held[claim.token].bridged = True
         if not await self._do("bridged", claim.token, self._lease_ms):
             log.warning("claim_was_gone_at_bridge", agent=claim.extension, attempt=claim.token)
 
-    async def keep_house(self) -> None:
-        """Renews this daemon's leases, ends wrap-ups and dead leases, until cancelled."""
+    async def keep_house(self, known: Callable[[], Awaitable[Facts]]) -> None:
+        """Renews this daemon's leases, ends wrap-ups and dead leases, until cancelled.
+
+        A Redis that has lost its data is told what `known` says (facts by extension) and which claims are held.
+        """
         renewed_at = trio.current_time()
+        watch = ClockWatch(self._clock)
         while True:
             try:
-                # Renewed first: after Redis was away a sweep would take conversations for dead that are going on.
-                if trio.current_time() - renewed_at > self._lease_ms / 3000:
+                # Renewed first: after Redis was away, or the clock was set forward, a sweep would take conversations
+                # for dead that are going on.
+                if watch.jump_seconds() or trio.current_time() - renewed_at > self._lease_ms / 3000:
                     if self._held:
                         await self.renew(list(self._held))
                     renewed_at = trio.current_time()
-                freed, *expired = await self._do("sweep")
-                if expired:
-                    log.warning("claims_expired", attempts=expired)
-                if freed or expired:
-                    self._tell_freed()
+                await self._sweep(known)
             except UnavailableError as error:
                 log.warning("roster_unavailable", error=str(error))
                 await trio.sleep(1.0)
             await trio.sleep(SWEEP_SECONDS)
+
+    async def _sweep(self, known: Callable[[], Awaitable[Facts]]) -> None:
+        try:
+            mark, freed, *expired = await self._do("sweep")
+        except UnavailableError as error:
+            if "EMPTY" not in str(error):
+                raise
+            mark, freed, expired = "", 0, []
+        if mark != self._mark:
+            await self.restore(await known())
+        if expired:
+            log.warning("claims_expired", attempts=expired)
+        if freed or expired:
+            self._tell_freed()
+
+    async def restore(self, agents: Facts) -> None:
+        """Tells a Redis without data of `agents`, facts by extension, and of our claims.
+
+        Agents that it knows already, from another daemon, are left as they are.
+        """
+        claims = {
+            token: {"extension": held.extension, "bridged": "1" if held.bridged else ""}
+            for token, held in self._held.items()
+        }
+        texts = {
+            extension: {name: str(value) for name, value in facts.items()} for extension, facts in agents.items()
+        }
+        wanted = json.dumps({"agents": texts, "claims": claims})
+        mark = await self._do("restore", str(uuid.uuid4()), self._lease_ms, wanted)
+        if self._mark:
+            log.warning("redis_lost_its_data", agents=len(texts), claims=len(claims))
+        self._mark = mark
+        self._tell_freed()
 
     async def renew(self, tokens: Sequence[str]) -> None:
         """Puts off the end of the leases of `tokens`."""

@@ -214,6 +214,8 @@ class Attempt:
             finally:
                 # Cut short with both legs in the bridge, it is a stop: they talk on, and the next life finds them.
                 claim.kept = not left_in_order and customer.leg.bridged and not agent_leg.leg.ended
+                if claim.bridge_asked and customer.leg.bridged_us:  # though nobody may have told us when it was
+                    self._note_talk(claim, agent_leg)
                 with trio.CancelScope(shield=True):
                     await self._note_who_hung_up(agent_leg)
                     if nailed_up and not claim.kept:
@@ -249,6 +251,8 @@ class Attempt:
             await agent_leg.wait_until(lambda leg: (leg.parked and leg.answered) or leg.ended)
         if agent_leg.leg.parked:
             return True
+        if agent_leg.leg.vanished or not self._switch.ready:
+            return False  # it was not the agent who did not answer
         self._world.metrics.counts["agent_phones_unanswered"] += 1
         self._log.warning("agent_phone_unanswered", agent=claim.extension, cause=agent_leg.leg.cause)
         with contextlib.suppress(UnavailableError):  # or the next person would wait for the same silent phone
@@ -296,11 +300,9 @@ class Attempt:
         leg = customer.leg
         self._world.metrics.counts["bridged"] += 1
         self._world.metrics.answer_to_bridged.record_seconds((leg.bridged_us - leg.answered_us) / 1_000_000)
-        claim.wrap_up_seconds = self._campaign.wrap_up_seconds
         recording = self._recording_path() if self._campaign.record else ""
-        self._ending = attrs.evolve(
-            self._ending, agent=claim.extension, agent_leg=agent_leg.leg.uuid, recording=recording
-        )
+        self._ending = attrs.evolve(self._ending, recording=recording)
+        self._note_talk(claim, agent_leg)
         self._move(Phase.TALKING)
         async with trio.open_nursery() as beside:
             beside.start_soon(self._disarm, self.uuid)
@@ -318,6 +320,10 @@ class Attempt:
             beside.cancel_scope.cancel()
         if customer.leg.bridged and not agent_leg.leg.ended:
             await self._ask(Kill(self.uuid, "ALLOTTED_TIMEOUT"))
+
+    def _note_talk(self, claim: Claim, agent_leg: LegWatch) -> None:
+        claim.wrap_up_seconds = self._campaign.wrap_up_seconds
+        self._ending = attrs.evolve(self._ending, agent=claim.extension, agent_leg=agent_leg.leg.uuid)
 
     async def _disarm(self, uuid: str) -> None:
         """Takes back the dead man's hang-up, again and again until the switch has heard it: it would cut the talk."""

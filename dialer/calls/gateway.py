@@ -117,12 +117,16 @@ class Gateways:
     def all(self) -> list[Gateway]:
         return list(self._by_name.values())
 
+    async def renew(self) -> None:
+        """Puts off the end of the leases of all slots held here. Raises UnavailableError."""
+        for gateway in self._by_name.values():
+            await gateway.renew()
+
     async def keep_house(self) -> None:
         """Renews the leases of all held slots until cancelled."""
         while True:
             await trio.sleep(self._lease_seconds / 3)
-            for gateway in self._by_name.values():
-                try:
-                    await gateway.renew()
-                except UnavailableError as error:
-                    log.warning("slots_not_renewed", gateway=gateway.name, error=str(error))
+            try:
+                await self.renew()
+            except UnavailableError as error:
+                log.warning("slots_not_renewed", error=str(error))

@@ -144,6 +144,7 @@ class Leg:
         return attrs.evolve(
             self,
             answered_us=self.answered_us or event.answered_us,  # the ANSWER itself may have been missed
+            bridged_us=self.bridged_us or event.bridged_us,  # and so may the whole conversation
             ended_us=self.ended_us or event.timestamp_us,
             cause=event.hangup_cause or self.cause,
             sip_status=status or self.sip_status,

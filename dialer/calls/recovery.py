@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
+import attrs
 import structlog
 import trio
 
@@ -62,8 +63,10 @@ async def reconcile_legs(world: World, switch: Switch, snapshot: Snapshot) -> No
             watch.become(before.gone(now_us))
         elif other and not before.bridged:
             watch.become(before.found(now_us, bridged_with=other))
-        elif row is not None and row.callstate == "ACTIVE" and not before.bridgeable:
-            watch.become(before.found(now_us, bridged_with=before.bridged_with))
+        elif row is not None and row.callstate == "ACTIVE":
+            parked_unseen = row.application == "park" and not (before.parked or before.bridged)
+            if parked_unseen or not before.bridgeable:
+                watch.become(before.found(now_us, bridged_with=before.bridged_with))
 
     async with trio.open_nursery() as nursery:  # the commands are pipelined: a thousand legs take a second
         for watch in watches:
@@ -140,11 +143,13 @@ async def resolve_attempt(
             await _ask(switch, Kill(row.uuid, "NORMAL_CLEARING" if watch.leg.answered else "ORIGINATOR_CANCEL"))
             with trio.move_on_after(HANGUP_SECONDS):
                 await watch.wait_until(lambda leg: leg.ended)
+        if watch.leg.bridged_us and not ending.agent and claim is not None:
+            ending = attrs.evolve(ending, agent=claim.extension)
         await _write_down(row, watch.leg, ending, campaign, world)
     if gateway is not None:
         await gateway.release(row.uuid)
     if claim is not None:
-        claim.wrap_up_seconds = campaign.wrap_up_seconds if other_leg else 0.0
+        claim.wrap_up_seconds = campaign.wrap_up_seconds if watch.leg.bridged_us else 0.0
         await world.roster.release(claim)
 
 

@@ -62,6 +62,8 @@ class Link:
         self._ended: str | None = None
         self._heard_at = trio.current_time()
         self._oldest_sent_at: float | None = None
+        self._dropped = trio.Event()
+        self._dropped_because = ""
 
     def __repr__(self) -> str:
         return f"<Link {self._conversation!r}{' ended: ' + self._ended if self._ended else ''}>"
@@ -133,6 +135,15 @@ class Link:
         finally:  # given up: the next waiter is not left without an event, nor an event without a waiter
             if self._waiters.get(id(ticket)) is event and not event.statistics().tasks_waiting:
                 del self._waiters[id(ticket)]
+
+    def drop(self, reason: str) -> None:
+        """Ends the link for `reason`, soon."""
+        self._dropped_because = self._dropped_because or reason
+        self._dropped.set()
+
+    async def _wait_until_dropped(self) -> str:
+        await self._dropped.wait()
+        return self._dropped_because
 
     def _wake(self, ticket: Ticket) -> None:
         event = self._waiters.pop(id(ticket), None)
@@ -248,6 +259,7 @@ async def run_link(
             if ready.is_set():
                 on_ready(link)
                 nursery.start_soon(until, link._watch, nursery.cancel_scope)
+                nursery.start_soon(until, link._wait_until_dropped, nursery.cancel_scope)
             else:
                 reasons.append(f"no login within {limits.login_seconds:g} s")
                 nursery.cancel_scope.cancel()

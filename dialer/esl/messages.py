@@ -104,6 +104,7 @@ class EndingEvent(Event, frozen=True, gc=False, kw_only=True):
     """A leg that ends, or has ended."""
 
     hangup_cause: str = _field("Hangup-Cause")
+    bridged_us: int = _number("Caller-Channel-Bridged-Time")
     sip_term_status: int = _number("variable_sip_term_status")
     sip_failure_status: int = _number("variable_sip_invite_failure_status")
     sip_hangup_disposition: str = _field("variable_sip_hangup_disposition")

@@ -125,6 +125,11 @@ class Switch:
         if self._link is not None:
             await self._link.refused(ticket)
 
+    def drop_link(self, reason: str) -> None:
+        """Ends the link if there is one: what it tells is not to be trusted. The next is tried at once."""
+        if self._link is not None:
+            self._link.drop(reason)
+
     def _living_link(self) -> Link:
         if self._link is None:
             raise UnavailableError(f"the switch {self.name!r} is away: {self.last_loss or 'not connected yet'}")
@@ -135,18 +140,20 @@ class Switch:
         *,
         on_event: Callable[[Event], None],
         on_epoch: Callable[[Switch], Awaitable[None]],
-        on_lost: Callable[[Switch], None],
+        on_jump: Callable[[SequenceJumped], None] = lambda _jump: None,
+        on_lost: Callable[[Switch], None] = lambda _switch: None,
     ) -> None:
         """Connects, logs in, subscribes, calls `on_epoch`, and begins again whenever the link is lost. Never returns.
 
-        `on_event` is called for each event in order and must not block. `on_epoch` may use the link and may raise
+        `on_event` is called for each event in order, `on_jump` where some seem to be missing; neither must block.
+        `on_epoch` may use the link and may raise
         UnavailableError or OutcomeUnknownError, which ends the epoch. Raises LoginRefusedError: a wrong password is
         neither retried nor hidden.
         """
         failures = 0
         while True:
             epoch_before = self.epoch
-            self.last_loss = await self._live_once(on_event, on_epoch)
+            self.last_loss = await self._live_once(on_event, on_epoch, on_jump)
             had_link = self.epoch != epoch_before
             if had_link and self._epoch_opened == self.epoch:
                 failures = 0  # one that was never opened is a failure too, or it would be tried ten times a second
@@ -159,7 +166,10 @@ class Switch:
             failures += 1
 
     async def _live_once(
-        self, on_event: Callable[[Event], None], on_epoch: Callable[[Switch], Awaitable[None]]
+        self,
+        on_event: Callable[[Event], None],
+        on_epoch: Callable[[Switch], Awaitable[None]],
+        on_jump: Callable[[SequenceJumped], None],
     ) -> str:
         address = self.address
         try:
@@ -170,6 +180,11 @@ class Switch:
         def count_and_pass(event: Event) -> None:
             self.events_received += 1
             on_event(event)
+
+        def count_jump(jump: SequenceJumped) -> None:
+            self.sequence_jumps += 1
+            log.warning("events_lost_suspected", switch=self.name, expected=jump.expected, received=jump.received)
+            on_jump(jump)
 
         reason = "the new epoch could not be opened"
         refused: LoginRefusedError | None = None
@@ -203,7 +218,7 @@ class Switch:
                     limits=self._limits,
                     on_ready=ready,
                     on_event=count_and_pass,
-                    on_jump=self._report_jump,
+                    on_jump=count_jump,
                 )
             except LoginRefusedError as error:  # carried past the nursery, which would wrap it in a group
                 refused = error
@@ -215,7 +230,3 @@ class Switch:
         if refused is not None:
             raise refused
         return reason
-
-    def _report_jump(self, jump: SequenceJumped) -> None:
-        self.sequence_jumps += 1
-        log.warning("events_lost_suspected", switch=self.name, expected=jump.expected, received=jump.received)

@@ -119,6 +119,7 @@ class Agents(RuleBasedStateMachine):
         self.model = Model()
         lua = Path(dialer.agents.__file__).with_name("agents.lua").read_text(encoding="utf-8")
         self._script = client.register_script(lua)
+        assert self.do("restore", "mark", LEASE_MS, '{"agents": {}, "claims": {}}') == "mark"
 
     def do(self, verb: str, *args: str | int) -> Any:
         return self._script(keys=[self.prefix], args=[verb, self.model.now_ms, *args])
@@ -173,7 +174,7 @@ class Agents(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        freed, *expired = self.do("sweep")
+        _mark, freed, *expired = self.do("sweep")
         assert (freed, sorted(expired)) == self.model.sweep()
 
     @invariant()

@@ -77,6 +77,10 @@ class Office:
         for one in events:
             self.presence.notice(switch, one)
 
+    async def opened(self) -> Office:
+        await self.roster.restore({})
+        return self
+
     async def written(self) -> None:
         """Returns when everything noticed so far is in Redis: a phone nobody has is registered last."""
         mark = f"mark-{trio.current_time()}"
@@ -108,8 +112,8 @@ class Office:
 
 
 @pytest.fixture
-def office(state: SharedState, prefix: str, clock: SetClock) -> Office:
-    return Office(state, prefix, clock)
+async def office(state: SharedState, prefix: str, clock: SetClock) -> Office:
+    return await Office(state, prefix, clock).opened()
 
 
 def registered(extension: str, contact: str = "sip:1000@192.0.2.1:5060", *, subclass: str = "register") -> Event:
@@ -390,7 +394,7 @@ async def test_overflow_is_told_once_and_ends_with_a_fresh_look(
     state: SharedState, prefix: str, clock: SetClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presence_module, "MAX_EVENTS_WAITING", 3)
-    office = Office(state, prefix, clock)
+    office = await Office(state, prefix, clock).opened()
     with capture_logs() as logs:
         office.notice(*(registered(str(1000 + index)) for index in range(10)))
         office.notice(registered("1000"), switch="b")
@@ -407,7 +411,7 @@ async def test_overflow_is_told_once_and_ends_with_a_fresh_look(
 
 async def test_redis_away_keeps_events_in_order(own_redis: RedisServer, clock: SetClock) -> None:
     async with open_shared_state(own_redis.url, timeout_seconds=1.0) as state:
-        office = Office(state, "test:", clock)
+        office = await Office(state, "test:", clock).opened()
         async with office.running():
             await trio.to_thread.run_sync(own_redis.stop)
             office.notice(registered("1000"), registered("1001"), registered("1000", subclass="unregister"))

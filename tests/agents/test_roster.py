@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from dialer.agents.agent import Agent, AgentState, Phones, Wants, state_of
-from dialer.agents.roster import Claim, Roster, describe
+from dialer.agents.roster import Claim, Facts, Roster, describe
 from dialer.errors import UnavailableError
 from dialer.shared_state import SharedState, open_shared_state
 
@@ -21,8 +21,14 @@ LEASE_SECONDS = 30.0
 
 
 @pytest.fixture
-def roster(state: SharedState, prefix: str, clock: SetClock) -> Roster:
-    return Roster(state, prefix=prefix, clock=clock, lease_seconds=LEASE_SECONDS)
+async def roster(state: SharedState, prefix: str, clock: SetClock) -> Roster:
+    roster = Roster(state, prefix=prefix, clock=clock, lease_seconds=LEASE_SECONDS)
+    await roster.restore({})
+    return roster
+
+
+async def nothing_known() -> Facts:
+    return {}
 
 
 async def make_ready(roster: Roster, *extensions: str, campaign: str = "north", switch: str = "a") -> None:
@@ -114,7 +120,7 @@ async def test_release_of_a_lost_claim_does_nothing(roster: Roster, clock: SetCl
     await make_ready(roster, "1000")
     lost = await claimed_now(roster, "dead")
     clock.move(LEASE_SECONDS)
-    assert await roster._do("sweep") == [0, "dead"]
+    assert (await roster._do("sweep"))[1:] == [0, "dead"]
     await make_ready(roster, "1000")
     await claimed_now(roster, "living")
     lost.wrap_up_seconds, lost.leg_lost = 60.0, True
@@ -127,12 +133,12 @@ async def test_a_dead_lease_frees_the_claim_and_drops_the_leg(roster: Roster, cl
     await make_ready(roster, "1000")
     await roster.bridged(await claimed_now(roster, "t0"))
     clock.move(LEASE_SECONDS - 0.001)
-    assert await roster._do("sweep") == [0]
+    assert (await roster._do("sweep"))[1:] == [0]
     clock.move(0.001)
-    assert await roster._do("sweep") == [0, "t0"]
+    assert (await roster._do("sweep"))[1:] == [0, "t0"]
     agent = await roster.agent("1000")
     assert (agent.token, agent.leg, state_of(agent)) == ("", "", AgentState.OFFLINE)
-    assert await roster._do("sweep") == [0]
+    assert (await roster._do("sweep"))[1:] == [0]
 
 
 async def test_a_renewed_lease_lives_on(roster: Roster, clock: SetClock) -> None:
@@ -141,7 +147,7 @@ async def test_a_renewed_lease_lives_on(roster: Roster, clock: SetClock) -> None
     clock.move(20)
     await roster.renew(["t0", "unheard of"])
     clock.move(20)
-    assert await roster._do("sweep") == [0]
+    assert (await roster._do("sweep"))[1:] == [0]
     assert (await roster.agent("1000")).lease_until_ms == clock.now_ms() + 10_000
 
 
@@ -177,7 +183,7 @@ async def test_a_claim_of_a_former_life_is_held_again(
     assert claim == Claim("t0", "1000", "leg-1000", Phones.NAILED_UP, bridge_asked=True)
     assert repr(roster).endswith("holding 1 claims>")
     clock.move(20)
-    assert await roster._do("sweep") == [0]
+    assert (await roster._do("sweep"))[1:] == [0]
     await roster.release(claim)
     assert await states(roster) == {"1000": AgentState.IDLE}
 
@@ -194,6 +200,7 @@ async def test_a_bridge_told_twice_is_one_call(roster: Roster) -> None:
 
 async def test_200_want_one_of_50(state: SharedState, prefix: str, clock: SetClock) -> None:
     rosters = [Roster(state, prefix=prefix, clock=clock, lease_seconds=LEASE_SECONDS) for _daemon in range(2)]
+    await rosters[0].restore({})
     agents = [str(1000 + index) for index in range(50)]
     async with trio.open_nursery() as nursery:
         for extension in agents:
@@ -225,7 +232,7 @@ async def test_wrap_up_ends_by_sweep(roster: Roster, clock: SetClock) -> None:
     assert await states(roster) == {"1000": AgentState.WRAP_UP}
     assert await roster.try_claim("north", "a", "t1") is None
     clock.move(0.001)
-    assert await roster._do("sweep") == [1]
+    assert (await roster._do("sweep"))[1:] == [1]
     assert await states(roster) == {"1000": AgentState.IDLE}
 
 
@@ -297,6 +304,7 @@ async def test_none_at_the_deadline(roster: Roster) -> None:
 
 async def test_an_agent_freed_by_somebody_else_is_found(state: SharedState, prefix: str, clock: SetClock) -> None:
     roster, other = (Roster(state, prefix=prefix, clock=clock, lease_seconds=LEASE_SECONDS) for _daemon in range(2))
+    await roster.restore({})
     async with trio.open_nursery() as nursery:
 
         async def free_one() -> None:
@@ -420,6 +428,7 @@ async def test_cancelled_at_every_await_no_agent_stays_reserved(roster: Roster, 
 async def test_redis_away_while_waiting(own_redis: RedisServer, clock: SetClock) -> None:
     async with open_shared_state(own_redis.url, timeout_seconds=1.0) as state:
         roster = Roster(state, prefix="test:", clock=clock, lease_seconds=LEASE_SECONDS)
+        await roster.restore({})
         await make_ready(roster, "1000")
         await trio.to_thread.run_sync(own_redis.stop)
         with pytest.raises(UnavailableError, match=r"redis\.sock is away"):
@@ -450,6 +459,7 @@ async def test_a_claim_whose_answer_was_lost_is_given_back(roster: Roster) -> No
 async def test_a_release_that_fails_leaves_it_to_the_lease(own_redis: RedisServer, clock: SetClock) -> None:
     async with open_shared_state(own_redis.url, timeout_seconds=1.0) as state:
         roster = Roster(state, prefix="test:", clock=clock, lease_seconds=LEASE_SECONDS)
+        await roster.restore({})
         await make_ready(roster, "1000")
         async with roster.claimed("north", "a", "t0", deadline=trio.current_time() + 5) as claim:
             assert claim is not None
@@ -457,11 +467,12 @@ async def test_a_release_that_fails_leaves_it_to_the_lease(own_redis: RedisServe
         await trio.to_thread.run_sync(own_redis.start)
         assert await states(roster) == {"1000": AgentState.RESERVED}
         clock.move(LEASE_SECONDS)
-        assert await roster._do("sweep") == [0, "t0"]
+        assert (await roster._do("sweep"))[1:] == [0, "t0"]
 
 
 async def test_keeping_house_renews_before_it_buries(state: SharedState, prefix: str, clock: SetClock) -> None:
     roster = Roster(state, prefix=prefix, clock=clock, lease_seconds=0.03)
+    await roster.restore({})
     await make_ready(roster, "1000", "1001")
     await roster._do("claim", "north", "a", "somebody dead", 30)
     wire = Wire(roster)
@@ -469,7 +480,7 @@ async def test_keeping_house_renews_before_it_buries(state: SharedState, prefix:
     freed = trio.Event()
     roster.on_agent_freed(freed.set)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(roster.keep_house)
+        nursery.start_soon(roster.keep_house, nothing_known)
 
         async def swept() -> bool:
             return "sweep" in wire.verbs
@@ -481,3 +492,85 @@ async def test_keeping_house_renews_before_it_buries(state: SharedState, prefix:
         nursery.cancel_scope.cancel()
     assert await states(roster) == {"1000": AgentState.OFFLINE, mine.extension: AgentState.RESERVED}
     assert freed.is_set()
+
+
+# A Redis that has lost its data
+
+
+async def test_a_redis_without_its_data_is_not_believed_until_it_is_told_everything(
+    roster: Roster, state: SharedState, prefix: str
+) -> None:
+    await make_ready(roster, "1000", "1001", "1002")
+    talking = await claimed_now(roster, "t0")
+    await roster.bridged(talking)
+    reserved = await claimed_now(roster, "t1")
+    before = {agent.extension: agent for agent in await roster.agents()}
+    await state.run(lambda client: client.delete(*client.keys(f"{prefix}*")))
+    for refused in (roster.idle_count("north", "a"), roster.change("1000", wants=Wants.PAUSE), roster.renew(["t0"])):
+        with pytest.raises(UnavailableError, match="EMPTY"):
+            await refused
+
+    async def known() -> Facts:
+        return {
+            agent.extension: {
+                "wants": agent.wants,
+                "campaign": agent.campaign,
+                "switch": agent.switch,
+                "leg": agent.leg,
+                "leg_switch": agent.leg_switch,
+            }
+            for agent in before.values()
+        }
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(roster.keep_house, known)
+
+        async def all_known() -> bool:
+            return len(await roster.agents()) == 3
+
+        await eventually(all_known)
+        nursery.cancel_scope.cancel()
+    assert await states(roster) == {
+        talking.extension: AgentState.ON_CALL,
+        reserved.extension: AgentState.RESERVED,
+        "1002": AgentState.IDLE,
+    }
+    await roster.release(talking)
+    await roster.release(reserved)
+    assert set((await states(roster)).values()) == {AgentState.IDLE}
+
+
+async def test_another_daemon_that_told_first_loses_nothing_of_ours(
+    roster: Roster, state: SharedState, prefix: str, clock: SetClock
+) -> None:
+    other = Roster(state, prefix=prefix, clock=clock, lease_seconds=LEASE_SECONDS)
+    await other.restore({})
+    await make_ready(roster, "1000", "1001")
+    ours, theirs = await claimed_now(roster, "t0"), await claimed_now(other, "t1")
+    facts = {extension: {"wants": "ready", "campaign": "north", "switch": "a"} for extension in ("1000", "1001")}
+    await state.run(lambda client: client.delete(*client.keys(f"{prefix}*")))
+    await other.restore(facts)
+    await roster.restore(facts)
+    agents = {agent.extension: agent.token for agent in await roster.agents()}
+    assert agents == {ours.extension: "t0", theirs.extension: "t1"}
+
+
+async def test_a_clock_that_is_set_forward_buries_nobody(state: SharedState, prefix: str, clock: SetClock) -> None:
+    roster = Roster(state, prefix=prefix, clock=clock, lease_seconds=LEASE_SECONDS)
+    await roster.restore({})
+    await make_ready(roster, "1000")
+    claim = await claimed_now(roster, "t0")
+    wire = Wire(roster)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(roster.keep_house, nothing_known)
+
+        async def swept_twice() -> bool:
+            return wire.verbs.count("sweep") >= 2
+
+        await eventually(swept_twice)
+        clock.move(3600)
+        wire.verbs.clear()
+        await eventually(swept_twice)
+        nursery.cancel_scope.cancel()
+    assert "renew" in wire.verbs
+    assert await states(roster) == {claim.extension: AgentState.RESERVED}

@@ -1,7 +1,8 @@
 """The whole daemon in virtual time, with everything around it breakable at any point.
 
-Redis is real and its scripts are its own, but each runs at once, in place; so does each unit of work, on a real SQLite
-in memory. No thread runs, no time passes but trio's: a story is the same each time, and a minute takes milliseconds.
+Redis is real and its scripts are its own, but each runs at once, in place; so does each unit of work, on a real
+SQLite in memory. No thread runs, no time passes but trio's: a story is the same each time, and a minute takes
+milliseconds.
 """
 
 from __future__ import annotations
@@ -348,9 +349,12 @@ class VirtualHouse:
         statuses = [f"{lead.number[-4:]} {lead.status.value}" for lead in self.leads()]
         still = [attempt.uuid for attempt in self.attempts() if attempt.closed_at is None]
         campaigns = self.daemon.campaigns
+        agents = [self.client.hgetall(key) for key in self.client.scan_iter(f"{self.prefix}agent:*")]
+        agents = [agent for agent in agents if agent.get("campaign")]
         return (
             f"<VirtualHouse life {self.lives} at {trio.current_time():.2f}, leads {statuses}, open {still}, "
-            f"channels {[(c.number, c.uuid) for c in self.switch.channels.values()]}, {campaigns.attempts()}>"
+            f"channels {[(c.number, c.uuid) for c in self.switch.channels.values()]}, {campaigns.attempts()}, "
+            f"agents {agents}>"
         )
 
     @property
@@ -400,6 +404,10 @@ async def _no_door(*_args: Any, task_status: trio.TaskStatus[None] = trio.TASK_S
     await trio.sleep_forever()
 
 
+async def _no_lag(_metrics: Metrics) -> None:
+    await trio.sleep_forever()
+
+
 @contextmanager
 def virtual_world() -> Iterator[None]:
     """What has no place in virtual time is left out: the door, the lag of a loop that is not, the garbage collector.
@@ -410,7 +418,7 @@ def virtual_world() -> Iterator[None]:
     with (
         patch.object(daemon_module, "serve_door", _no_door),
         patch.object(daemon_module, "_prefer_the_event_loop", lambda: None),
-        patch.object(Metrics, "watch_loop_lag", lambda _self: trio.sleep_forever()),
+        patch.object(Metrics, "watch_loop_lag", _no_lag),
         patch.object(campaign_runner, "TICK_SECONDS", 0.5),
         patch.object(roster_module, "SWEEP_SECONDS", 0.3),
         patch.object(attempt_module, "UNKNOWN_SECONDS", 20.0),
@@ -427,9 +435,8 @@ def run_virtually(story: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Runs `story` in virtual time, to its end."""
     clock = trio.testing.MockClock(autojump_threshold=0)
     # Trio runs the tasks of a moment in an order of its own dice.
-    trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[attr-defined]
-    trio._core._run._r.seed(1)  # type: ignore[attr-defined]
-    with virtual_world():
+    trio._core._run._r.seed(1)
+    with virtual_world(), patch.object(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True):
         try:
             return trio.run(partial(story, *args, **kwargs), clock=clock)
         except BaseExceptionGroup as group:

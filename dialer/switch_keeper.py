@@ -1,0 +1,175 @@
+"""Keeps one FreeSWITCH and what is believed of it in line: at each connect, every minute, and whenever in doubt.
+
+Events are the truth while they come whole. After a new connection, a gap in their numbers, or simply a minute, the
+switch is asked what it really has: legs followed and not there have ended unseen, calls nobody follows are adopted or
+hung up, attempts left open are brought to their result, registrations are read anew.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import Final
+
+import structlog
+import trio
+
+from campaigns.tables import AttemptRow
+from dialer.agents.agent import Agent
+from dialer.agents.nailed_up import NailedUpPhones
+from dialer.agents.presence import Presence
+from dialer.agents.roster import Claim
+from dialer.calls.recovery import hang_up_orphans, reconcile_legs, resolve_attempt
+from dialer.calls.snapshot import Snapshot, take_snapshot
+from dialer.calls.world import World
+from dialer.campaign_desk import CampaignDesk
+from dialer.clock import microseconds
+from dialer.errors import OutcomeUnknownError, UnavailableError
+from dialer.esl.conversation import SequenceJumped
+from dialer.esl.messages import Event
+from dialer.esl.switch import Switch
+from dialer.records.ledger import DatabaseLedger
+
+log = structlog.get_logger()
+
+LOOK_EVERY_SECONDS: Final = 60.0
+DOUBT_SECONDS: Final = 2.0
+# `show channels` and `show calls` are written by a thread of their own and lag behind events by up to some 100 ms.
+LIST_LAG_SECONDS: Final = 0.5
+# An attempt is followed a moment after it has been written down; one this old that nobody follows was forgotten.
+FORGOTTEN_AFTER_SECONDS: Final = 30.0
+# Events this late tell of a reader that does not keep up: what they say is not true any more.
+MAX_EVENT_LAG_SECONDS: Final = 5.0
+
+
+class SwitchKeeper:
+    """One switch, its link, and the looks at it. `run` does everything."""
+
+    def __init__(
+        self,
+        switch: Switch,
+        world: World,
+        presence: Presence,
+        phones: NailedUpPhones,
+        campaigns: CampaignDesk,
+        ledger: DatabaseLedger,
+    ) -> None:
+        self.switch = switch
+        self._world = world
+        self._presence = presence
+        self._phones = phones
+        self._campaigns = campaigns
+        self._ledger = ledger
+        self._adopted = False  # what a former life left has been looked for
+        self._resolving: set[str] = set()
+        self._recovers = True
+        self._in_doubt = False
+        self._looked_at = -math.inf
+        self._least_lag_seconds = math.inf
+
+    def __repr__(self) -> str:
+        return f"<SwitchKeeper of {self.switch.name}, resolving {len(self._resolving)} attempts>"
+
+    async def run(self, calls: trio.Nursery) -> None:
+        """Keeps the link and looks, until cancelled. Attempts left open are resolved in `calls`."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look_again_and_again, calls)
+
+            async def on_epoch(switch: Switch) -> None:
+                self._least_lag_seconds = math.inf
+                await trio.sleep(LIST_LAG_SECONDS)
+                await self._look(calls)
+
+            await self.switch.run(on_event=self._on_event, on_epoch=on_epoch, on_jump=self._on_jump)
+
+    def stop_recovering(self) -> None:
+        """The daemon is stopping: what is left open from now on is for its next life."""
+        self._recovers = False
+
+    def doubt(self) -> None:
+        """What is believed may be wrong: the switch is looked at soon."""
+        self._in_doubt = True
+
+    def _on_event(self, event: Event) -> None:
+        self._world.live_calls.route(event)
+        self._presence.notice(self.switch.name, event)
+        lag_seconds = (microseconds(self._world.clock.now()) - event.timestamp_us) / 1_000_000
+        self._world.metrics.event_lag.record_seconds(lag_seconds)
+        # The clocks of two machines may disagree: only what is lost against the best counts.
+        self._least_lag_seconds = min(self._least_lag_seconds, lag_seconds)
+        if lag_seconds - self._least_lag_seconds > MAX_EVENT_LAG_SECONDS:
+            self.switch.drop_link(f"events are read {lag_seconds - self._least_lag_seconds:.1f} s late")
+
+    def _on_jump(self, _jump: SequenceJumped) -> None:
+        self.doubt()
+
+    async def _look_again_and_again(self, calls: trio.Nursery) -> None:
+        while True:
+            await trio.sleep(DOUBT_SECONDS)
+            overflowed = self.switch.name in self._presence.overflowed
+            due = trio.current_time() - self._looked_at > LOOK_EVERY_SECONDS
+            if self.switch.ready and (due or self._in_doubt or overflowed):
+                try:
+                    await self._look(calls)
+                except (UnavailableError, OutcomeUnknownError) as error:
+                    log.warning("switch_not_looked_at", switch=self.switch.name, error=str(error))
+
+    async def _look(self, calls: trio.Nursery) -> None:
+        """Puts every belief about the switch right. Raises UnavailableError or OutcomeUnknownError if it cannot."""
+        self._in_doubt = False
+        switch, world = self.switch, self._world
+        leftovers = await self._leftovers()
+        snapshot = await take_snapshot(switch)
+        await reconcile_legs(world, switch, snapshot)
+        agents = await world.roster.agents()
+        legs = {agent.extension: agent.leg for agent in agents if agent.node == world.node and agent.leg}
+        owned = {*legs.values(), *(row.uuid for row in leftovers)}
+        snapshot = await hang_up_orphans(world, switch, snapshot, owned)
+        ours = frozenset({*(agent.leg for agent in agents), *world.live_calls.uuids()})
+        await self._presence.rebuild(switch, snapshot, ours)
+        if not self._adopted:
+            self._phones.adopt(legs, snapshot)
+        await self._resolve(leftovers, agents, snapshot, calls)
+        self._adopted = True
+        self._looked_at = trio.current_time()
+        self._phones.wake()
+
+    async def _leftovers(self) -> list[AttemptRow]:
+        """Attempts of this daemon on this switch that are open and that nobody follows.
+
+        The first look finds what a former life left; later ones find what was forgotten.
+        """
+        written_before = self._world.clock.now() - timedelta(seconds=FORGOTTEN_AFTER_SECONDS if self._adopted else 0)
+        return [
+            row
+            for row in await self._ledger.open_attempts()
+            if (row.switch == self.switch.name or row.switch not in self._world.switches)
+            and row.uuid not in self._world.live_calls
+            and row.uuid not in self._resolving
+            and row.opened_at <= written_before
+        ]
+
+    async def _resolve(
+        self, leftovers: list[AttemptRow], agents: list[Agent], snapshot: Snapshot, calls: trio.Nursery
+    ) -> None:
+        """Brings each of `leftovers` to its end, once."""
+        if leftovers:
+            await self._campaigns.refresh()
+        claims = {agent.token: agent for agent in agents if agent.token}
+        for row in leftovers:
+            claim = await self._world.roster.hold_again(claims[row.uuid]) if row.uuid in claims else None
+            if self._recovers:
+                self._resolving.add(row.uuid)
+                calls.start_soon(self._resolve_one, row, snapshot, claim)
+
+    async def _resolve_one(self, row: AttemptRow, snapshot: Snapshot, claim: Claim | None) -> None:
+        campaign = self._campaigns.by_id(row.campaign_id)
+        try:
+            if campaign is None:
+                log.error("attempt_of_unknown_campaign", attempt=row.uuid)
+            else:
+                await resolve_attempt(row, campaign, self._world, snapshot, claim)
+        except Exception:  # one attempt less, and no daemon less; it stays open and is looked at again
+            log.exception("recovery_broke", attempt=row.uuid)
+        finally:
+            self._resolving.discard(row.uuid)
