@@ -87,7 +87,7 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
     settings = load_settings(config)
     configure_logging(settings.log.level, settings.log.format)
-    trio.run(partial(run_daemon, settings))
+    trio.run(partial(run_daemon, settings, load=partial(load_settings, config)))
 
 
 @app.command()
@@ -238,6 +238,23 @@ def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -
 
     answer = door.ask(load_settings(config).door.path, "status")
     typer.echo(json.dumps(answer) if as_json else status_text(answer))
+
+
+@app.command("stop-all")
+def stop_all(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Stop every campaign at once and take back what rings; conversations go on."""
+    settings = load_settings(config)
+    try:
+        typer.echo(door.ask(settings.door.path, "stop_all"))
+    except UnavailableError:  # nobody dials; and nobody is to begin with the next start
+        names = _write(settings, lambda session: store.stop_all_campaigns(session, _now()))
+        typer.echo(f"no daemon is running; stopped in the database: {', '.join(names) or 'no campaign was running'}")
+
+
+@app.command("reload")
+def reload_configuration(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Let the running daemon take over its configuration file, whole or not at all."""
+    typer.echo(door.ask(load_settings(config).door.path, "reload"))
 
 
 @app.command()

@@ -57,6 +57,8 @@ class CampaignDesk:
         # By campaign, and not by runner: a new definition must see the calls that the old one placed.
         self._attempts: defaultdict[int, dict[str, Attempt]] = defaultdict(dict)
         self._wake = trio.Event()
+        self._halted = False  # all dialing was ended, and the database does not know yet
+        self._halts = 0
 
     def __repr__(self) -> str:
         return f"<CampaignDesk running {sorted(self._running)}>"
@@ -83,6 +85,29 @@ class CampaignDesk:
         if name not in self._definitions:
             await self._database.read(lambda session: store.get_campaign(session, name))  # says which there are
         return self._definitions[name]
+
+    async def stop_all(self) -> str:
+        """Stops every campaign at once; gives why that is not in the database yet, or nothing.
+
+        Until it is, no campaign is started here.
+        """
+        self._halted = True
+        self._halts += 1
+        for name in list(self._running):
+            self._stop(name)
+        for attempt in self.attempts():
+            attempt.take_back()
+        log.warning("all_dialing_stopped", calls_in_flight=self.calls_in_flight())
+        return await self._write_halt()
+
+    async def _write_halt(self) -> str:
+        now = self._world.clock.now()
+        try:
+            await self._database.write(lambda session: store.stop_all_campaigns(session, now))
+        except (UnavailableError, OutcomeUnknownError) as error:
+            return str(error)
+        self._halted = False
+        return ""
 
     def attempts(self) -> list[Attempt]:
         """Every call in flight, of stopped campaigns too."""
@@ -115,11 +140,15 @@ class CampaignDesk:
             try:
                 while True:
                     wake = self._wake = trio.Event()
+                    if self._halted:
+                        await self._write_halt()
+                    halts = self._halts
                     try:
                         await self.refresh()
                     except (UnavailableError, OutcomeUnknownError) as error:
                         log.warning("campaigns_not_read", error=str(error))
-                    self._start_and_stop(runners, calls_nursery)
+                    if halts == self._halts and not self._halted:  # else what was read is of a time before
+                        self._start_and_stop(runners, calls_nursery)
                     with trio.move_on_after(LOOK_AGAIN_SECONDS):
                         await wake.wait()
             finally:

@@ -16,8 +16,9 @@ import random
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import structlog
@@ -37,13 +38,15 @@ from dialer.campaign_runner import CampaignLease
 from dialer.clock import Clock, SystemClock
 from dialer.desk import Desk
 from dialer.door import serve_door
-from dialer.errors import UnavailableError
+from dialer.errors import ConfigurationError, UnavailableError
 from dialer.esl.link import LinkLimits
 from dialer.esl.switch import Connect, Switch, SwitchAddress, connect_tcp
+from dialer.log import configure_logging
 from dialer.metrics import Metrics
+from dialer.records.journal import FileJournal, Journal
 from dialer.records.ledger import DatabaseLedger
-from dialer.settings import Settings
-from dialer.shared_state import SharedState, default_private_dir, open_shared_state, private_redis
+from dialer.settings import Settings, check_reloadable
+from dialer.shared_state import SharedState, open_shared_state, private_redis
 from dialer.switch_keeper import SwitchKeeper
 
 log = structlog.get_logger()
@@ -61,7 +64,7 @@ async def _shared_state(settings: Settings) -> AsyncIterator[SharedState]:
         async with open_shared_state(redis.url, redis.timeout_seconds) as state:
             yield state
         return
-    directory = redis.private_dir or default_private_dir(settings.database.url)
+    directory = settings.state_directory / "redis"
     async with private_redis(directory) as url, open_shared_state(url, redis.timeout_seconds) as state:
         yield state
 
@@ -72,11 +75,14 @@ async def run_daemon(
     clock: Clock | None = None,
     rng: random.Random | None = None,
     connect: Connect = connect_tcp,
+    load: Callable[[], Settings] | None = None,
     stop: trio.Event | None = None,
     handle_signals: bool = True,
     task_status: trio.TaskStatus[Daemon] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Runs the dialer until SIGTERM, SIGINT or `stop`; then no call is begun, and conversations get time to end.
+
+    SIGHUP reads the configuration anew with `load`.
 
     Raises ConfigurationError for what a person must change, an unusable password among it; UnavailableError if the
     database or a configured Redis is away at the start.
@@ -87,7 +93,9 @@ async def run_daemon(
     ):
         clock = clock or SystemClock()
         await finish_imports(database, clock.now())  # lists that a killed import had read whole
-        daemon = Daemon(settings, database, state, clock, rng or random.Random(), connect)
+        journal = FileJournal(settings.state_directory / f"results-{settings.node}.journal")
+        await journal.open()
+        daemon = Daemon(settings, database, state, clock, rng or random.Random(), connect, journal, load)
         await daemon.live(trio.Event() if stop is None else stop, handle_signals, task_status)
 
 
@@ -102,6 +110,8 @@ class Daemon:
         clock: Clock,
         rng: random.Random,
         connect: Connect,
+        journal: Journal,
+        load: Callable[[], Settings] | None = None,
     ) -> None:
         prefix, calls = settings.redis.prefix, settings.calls
         self.settings = settings
@@ -120,7 +130,7 @@ class Daemon:
         self.gateways = Gateways(
             settings.gateway, state, prefix=prefix, clock=clock, lease_seconds=calls.slot_lease_seconds
         )
-        self.ledger = DatabaseLedger(database, clock, settings.node)
+        self.ledger = DatabaseLedger(database, clock, settings.node, journal)
         self.presence = Presence(state, self.roster, settings.redis)
         self.world = World(
             node=settings.node,
@@ -138,7 +148,8 @@ class Daemon:
             database, self.world, self.ledger, CampaignLease(state, prefix=prefix, node=settings.node)
         )
         self.phones = NailedUpPhones(self.world, self.campaigns.named)
-        self.desk = Desk(self.world, database, self.campaigns, self.phones, lambda: self.ledger.trouble)
+        self.desk = Desk(self.world, database, self.campaigns, self.phones, lambda: self.ledger.trouble, self.reload)
+        self._load = load
         self.keepers = [
             SwitchKeeper(switch, self.world, self.presence, self.phones, self.campaigns, self.ledger)
             for switch in self.switches.values()
@@ -148,14 +159,16 @@ class Daemon:
         """Runs until `stop`, in the order of the nursery tree above."""
         door = self.settings.door
         _prefer_the_event_loop()
+        await self.ledger.replay()
         try:
             await self.roster.restore(await self._known_of_agents())
         except UnavailableError as error:
             log.warning("roster_unavailable", error=str(error))
         async with trio.open_nursery() as services:
             if handle_signals:
-                services.start_soon(stop_on_signals, stop)
+                services.start_soon(partial(obey_signals, stop, on_hangup=self._reload_and_tell))
             services.start_soon(self.metrics.watch_loop_lag)
+            services.start_soon(self.ledger.keep_house)
             services.start_soon(self._keep_agents)
             services.start_soon(self.gateways.keep_house)
             services.start_soon(self.presence.run)
@@ -179,6 +192,29 @@ class Daemon:
                 phones.cancel_scope.cancel()
             services.cancel_scope.cancel()
         log.info("daemon_stopped")
+
+    def reload(self) -> str:
+        """Reads the configuration anew and takes it over, whole or not at all; says what it did.
+
+        Raises ConfigurationError for a file that is wrong, or that changes what only a restart can.
+        """
+        if self._load is None:
+            raise ConfigurationError("this daemon was started without a configuration file")
+        new = self._load()
+        check_reloadable(self.settings, new)
+        changed = [name for name in ("gateway", "calls", "log") if getattr(self.settings, name) != getattr(new, name)]
+        self.gateways.configure(new.gateway)
+        self.world.calls = new.calls
+        if "log" in changed:
+            configure_logging(new.log.level, new.log.format)
+        self.settings = new
+        return f"taken over: {', '.join(changed)}" if changed else "nothing in the configuration has changed"
+
+    def _reload_and_tell(self) -> None:
+        try:
+            log.info("configuration_reloaded", result=self.reload())
+        except ConfigurationError as error:
+            log.error("configuration_refused", error=str(error))
 
     async def _drain(self) -> None:
         """Takes back what rings, and waits for conversations as long as the settings say."""
@@ -224,15 +260,17 @@ def _prefer_the_event_loop() -> None:
     sys.setswitchinterval(0.0005)
 
 
-async def stop_on_signals(stop: trio.Event, *, hangup_stops: bool = False) -> None:
+async def obey_signals(stop: trio.Event, *, on_hangup: Callable[[], None] | None = None) -> None:
     """The first SIGTERM or SIGINT stops in good order; the second ends the process as the system does.
 
-    SIGHUP stops too where it means that the terminal has gone; a daemon has none, and goes on.
+    SIGHUP calls `on_hangup`; without one it stops too, since it means that the terminal has gone.
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async for number in signals:
             log.info("signal_received", signal=signal.Signals(number).name)
-            if number != signal.SIGHUP or hangup_stops:
-                stop.set()
-                break
+            if number == signal.SIGHUP and on_hangup is not None:
+                on_hangup()
+                continue
+            stop.set()
+            break
     await trio.sleep_forever()

@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +28,7 @@ from campaigns.database import open_database
 from campaigns.list_import import import_csv
 from dialer import log as logs
 from dialer.agents.agent import AgentState, state_of
-from dialer.daemon import Daemon, run_daemon, stop_on_signals
+from dialer.daemon import Daemon, obey_signals, run_daemon
 from dialer.errors import UnavailableError
 from dialer.settings import Settings, parse_settings
 from dialer.status_view import status_view
@@ -218,7 +217,7 @@ async def _run(settings: Settings, agents: int, seconds: float, live: bool) -> d
 
     async with trio.open_nursery() as nursery:
         daemon: Daemon = await nursery.start(whole_life)
-        nursery.start_soon(partial(stop_on_signals, stop, hangup_stops=True))
+        nursery.start_soon(obey_signals, stop)
         with trio.CancelScope() as watching:
             async with trio.open_nursery() as view:
                 if live:

@@ -33,12 +33,14 @@ class Desk:
         campaigns: CampaignDesk,
         phones: NailedUpPhones,
         ledger_trouble: Callable[[], str],
+        reload: Callable[[], str],
     ) -> None:
         self._world = world
         self._database = database
         self._campaigns = campaigns
         self._phones = phones
         self._ledger_trouble = ledger_trouble
+        self._reload = reload
 
     def verbs(self) -> dict[str, Handler]:
         return {
@@ -48,12 +50,25 @@ class Desk:
             "agent_pause": self.agent_pause,
             "agent_logout": self.agent_logout,
             "agent_hangup": self.agent_hangup,
+            "stop_all": self.stop_all,
+            "reload": self.reload,
         }
 
     async def campaigns_changed(self) -> str:
         """The database holds a new or another campaign."""
         self._campaigns.wake()
         return "noted"
+
+    async def stop_all(self) -> str:
+        """Ends all dialing at once, whatever the database says; conversations go on."""
+        calls = self._campaigns.calls_in_flight()
+        trouble = await self._campaigns.stop_all()
+        told = f"all dialing has ended; of {calls} calls those that talk go on, the others are taken back"
+        return f"{told}. It is not written down yet: {trouble}" if trouble else told
+
+    async def reload(self) -> str:
+        """Takes over the configuration file, whole or not at all."""
+        return self._reload()
 
     async def agent_ready(self, extension: str, campaign: str) -> str:
         """Logs the agent in to `campaign`, or makes a paused one ready again."""

@@ -125,8 +125,6 @@ class RedisSettings(_Section):
     calls_key: str = "calls"
     calls_channel: str = "calls"
     timeout_seconds: float = Field(default=2.0, gt=0, le=30)
-    # Where a private redis-server keeps its data; beside a SQLite database unless given.
-    private_dir: Path | None = None
 
 
 class DoorSettings(_Section):
@@ -157,6 +155,7 @@ class Settings(_Section):
     """Everything the daemon is told."""
 
     node: Name = "dialer"
+    state_dir: Path | None = None
     switch: tuple[SwitchSettings, ...] = Field(min_length=1)
     gateway: tuple[GatewaySettings, ...] = Field(min_length=1)
     database: DatabaseSettings = DatabaseSettings()
@@ -184,8 +183,35 @@ class Settings(_Section):
             raise ValueError("\n".join(mistakes))
         return self
 
+    @property
+    def state_directory(self) -> Path:
+        """Where the daemon keeps files of its own: beside a SQLite database unless `state_dir` says otherwise."""
+        if self.state_dir is not None:
+            return self.state_dir
+        path = self.database.url.removeprefix("sqlite:///")
+        if path == self.database.url:
+            return Path(os.environ.get("STATE_DIRECTORY", "/var/lib/dialer"))
+        return Path(path).parent
+
     def gateway_named(self, name: str) -> GatewaySettings | None:
         return next((gateway for gateway in self.gateway if gateway.name == name), None)
+
+
+# Settings that a running daemon takes over; everything else is built into it at its start.
+_TAKEN_OVER: Final = frozenset({"gateway", "calls", "log"})
+_BUILT_IN: Final = frozenset({("calls", "agent_lease_seconds"), ("calls", "slot_lease_seconds")})
+
+
+def check_reloadable(running: Settings, new: Settings) -> None:
+    """Raises ConfigurationError naming every setting of `new` that a daemon with `running` cannot take over."""
+    before, after = running.model_dump(), new.model_dump()
+    fixed = [name for name in after if name not in _TAKEN_OVER and before[name] != after[name]]
+    fixed += [f"{name}.{key}" for name, key in sorted(_BUILT_IN) if before[name][key] != after[name][key]]
+    if fixed:
+        raise ConfigurationError(
+            f"{', '.join(fixed)}: cannot be changed while the daemon runs, so nothing was; restart it "
+            "(conversations go on)"
+        )
 
 
 def load_settings(path: Path) -> Settings:

@@ -35,6 +35,7 @@ T = TypeVar("T")
 MAX_THREADS: Final = 8
 START_SECONDS: Final = 10.0
 STOP_SECONDS: Final = 5.0
+START_AGAIN_SECONDS: Final = 2.0
 
 
 class SharedState:
@@ -128,9 +129,8 @@ async def private_redis(directory: Path) -> AsyncIterator[str]:
     """Runs a redis-server of our own for as long as the block lasts, and gives its URL.
 
     It listens on a unix socket only its owner can open, keeps its data in `directory`, and is stopped by its own
-    process id. One that a killed daemon left behind on the same data is stopped first. Raises ConfigurationError if
-    it does not start, UnavailableError (in a group) if it ends while it is needed: a new start of the daemon has a
-    new one.
+    process id. One that a killed daemon left behind on the same data is stopped first; one that dies is started
+    again with its data. Raises ConfigurationError if it does not start the first time.
     """
     program = find_redis_server()
     await trio.Path(directory).mkdir(parents=True, exist_ok=True)
@@ -150,35 +150,61 @@ async def private_redis(directory: Path) -> AsyncIterator[str]:
             "pidfile": str(pid_file.absolute()),
             "loglevel": "warning",
         }
-        arguments = [word for key, value in options.items() for word in (f"--{key}", value)]
-        process = await trio.lowlevel.open_process(
-            [program, *arguments],
+        command = [program, *(word for key, value in options.items() for word in (f"--{key}", value))]
+        server = _PrivateServer(command, socket)
+        try:
+            await server.start()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.keep_running)
+                yield f"unix://{socket}"
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await server.stop()
+
+
+class _PrivateServer:
+    """A redis-server process, and the next one if it dies."""
+
+    def __init__(self, command: list[str], socket: Path) -> None:
+        self._command = command
+        self._socket = socket
+        self._process: trio.Process | None = None
+
+    async def start(self) -> None:
+        """Returns when it answers. Raises ConfigurationError if it does not."""
+        self._process = await trio.lowlevel.open_process(
+            self._command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             # It must not get the terminal's Ctrl-C: the daemon needs it until its last word is written.
             start_new_session=True,
         )
-        try:
-            await _wait_for_socket(process, socket, program)
-            log.info("private_redis_started", pid=process.pid)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_raise_when_it_ends, process)
-                yield f"unix://{socket}"
-                nursery.cancel_scope.cancel()
-        finally:
-            with trio.CancelScope(shield=True):
-                process.terminate()
-                with trio.move_on_after(STOP_SECONDS):
-                    await process.wait()
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
+        await _wait_for_socket(self._process, self._socket, self._command[0])
+        log.info("private_redis_started", pid=self._process.pid)
 
+    async def keep_running(self) -> None:
+        """Starts it again whenever it ends, with its data, until cancelled."""
+        while True:
+            assert self._process is not None
+            status = await self._process.wait()
+            log.error("private_redis_ended", status=status)
+            try:
+                await self.start()
+            except ConfigurationError as error:  # a full disk, say: dialing waits for it, conversations do not
+                log.error("private_redis_not_started", error=str(error))
+                await trio.sleep(START_AGAIN_SECONDS)
 
-async def _raise_when_it_ends(process: trio.Process) -> None:
-    status = await process.wait()
-    raise UnavailableError(f"the private redis-server ended by itself with status {status}")
+    async def stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        with trio.move_on_after(STOP_SECONDS):
+            await self._process.wait()
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
 
 
 def _stop_leftover(pid_file: Path) -> None:
@@ -217,11 +243,3 @@ def _answers(socket: str) -> bool:
         return False
     finally:
         client.close()
-
-
-def default_private_dir(database_url: str) -> Path:
-    """Where a private Redis keeps its data when nothing is configured: beside a SQLite database."""
-    path = database_url.removeprefix("sqlite:///")
-    if path == database_url:
-        return Path(os.environ.get("STATE_DIRECTORY", "/var/lib/dialer")) / "redis"
-    return Path(path).parent / "redis"

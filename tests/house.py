@@ -68,6 +68,7 @@ def settings_text(folder: Path, port: int, **sections: str) -> str:
     """A configuration for the simulated switch; `sections` are added to those of the same name."""
     return f"""
 node = "{sections.get("node", "test")}"
+state_dir = "{folder}"
 [[switch]]
 name = "fs"
 port = {port}
@@ -81,8 +82,6 @@ calls_per_second = 1000
 {sections.get("gateway", "")}
 [database]
 url = "{sections.get("database_url", f"sqlite:///{folder}/dialer.db")}"
-[redis]
-private_dir = "{folder}/redis"
 [door]
 path = "{folder}/door.sock"
 [calls]

@@ -287,3 +287,24 @@ def test_numbers(key: str, good: list[str], bad: list[str]) -> None:
 def test_values_out_of_bounds(section: str, key: str, value: Any) -> None:
     told = mistakes(f"{SWITCH}{GATEWAY}[{section}]\n{key} = {value}\n")
     assert [line.partition(": ")[0] for line in told] == [f"{section}.{key}"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "environment", "expected"),
+    [
+        ("", None, "/var/lib/dialer"),
+        ('[database]\nurl = "sqlite:////srv/x/dialer.db"', None, "/srv/x"),
+        ('[database]\nurl = "sqlite:////srv/x/dialer.db"', "/srv/state", "/srv/x"),
+        ('[database]\nurl = "postgresql://db/x"', None, "/var/lib/dialer"),
+        ('[database]\nurl = "postgresql://db/x"', "/srv/state", "/srv/state"),
+        ('state_dir = "/srv/mine"\n[database]\nurl = "postgresql://db/x"', "/srv/state", "/srv/mine"),
+    ],
+)
+def test_where_the_daemon_keeps_files_of_its_own(
+    lines: str, environment: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    if environment is not None:
+        monkeypatch.setenv("STATE_DIRECTORY", environment)
+    tables = '[[switch]]\nname = "fs"\n[[gateway]]\nname = "g"\nswitch = "fs"\ncaller_id = "1"\nconcurrency = 1\n'
+    assert parse_settings(f"{lines}\n{tables}", "test").state_directory == Path(expected)

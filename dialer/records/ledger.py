@@ -1,10 +1,17 @@
-"""Where attempts are written down: leased and opened before the wire, closed once, with everything owed to them."""
+"""Where attempts are written down: leased and opened before the wire, closed once, with everything owed to them.
+
+A result that the database does not take at once waits here, in order, and on disk in a journal: a daemon that is
+killed meanwhile writes it in its next life.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from datetime import datetime
+from typing import Any, Final, TypeVar
 
+import attrs
 import structlog
 import trio
 from sqlmodel import Session
@@ -13,30 +20,87 @@ from campaigns import hopper, store
 from campaigns.campaign import Campaign
 from campaigns.database import Database
 from campaigns.hopper import Lease, Slot
+from campaigns.lead import LeadStatus
 from campaigns.recycle import NextStep
 from campaigns.store import AttemptRow, CdrRow
 from dialer.clock import Clock
-from dialer.errors import OutcomeUnknownError, UnavailableError
+from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
+from dialer.records.journal import Journal
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
 RETRY_FIRST_SECONDS: Final = 0.2
 RETRY_LAST_SECONDS: Final = 5.0
+# A result that has waited this long is put into the journal, and no call is placed while one does.
+SLOW_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 0.25
+
+
+@attrs.frozen
+class Result:
+    """How an attempt ended: its record, and what becomes of the lead."""
+
+    record: CdrRow
+    step: NextStep
+    closed_at: datetime
+
+    def write(self, session: Session) -> bool:
+        """Closes the attempt; False if it was closed before. May be tried any number of times."""
+        # A new row for each try: the one of a failed transaction belongs to a session that is gone.
+        return store.close_attempt(session, CdrRow(**self.record.model_dump()), self.step, self.closed_at)
+
+    def to_json(self) -> bytes:
+        step = {**attrs.asdict(self.step), "due_at": self.step.due_at.isoformat() if self.step.due_at else None}
+        value = {
+            "record": self.record.model_dump(mode="json"),
+            "step": step,
+            "closed_at": self.closed_at.isoformat(),
+        }
+        return json.dumps(value).encode()
+
+    @staticmethod
+    def from_json(text: bytes) -> Result:
+        """The result that `to_json` wrote. Raises ValueError for anything else."""
+        value: dict[str, Any] = json.loads(text)
+        step = value["step"]
+        due_at = datetime.fromisoformat(step["due_at"]) if step["due_at"] else None
+        return Result(
+            CdrRow.model_validate(value["record"]),
+            NextStep(LeadStatus(step["status"]), due_at, step["reason"]),
+            datetime.fromisoformat(value["closed_at"]),
+        )
+
+
+@attrs.define(eq=False)
+class _Waiting:
+    """A result that is being written."""
+
+    result: Result
+    since: float
+    journaled: bool = False
 
 
 class DatabaseLedger:
-    """The ledger in the database. `trouble` is what kept the last write from succeeding, empty when all is well."""
+    """The ledger in the database. `trouble` says why results cannot be written, empty when all is well."""
 
-    def __init__(self, database: Database, clock: Clock, node: str) -> None:
+    def __init__(self, database: Database, clock: Clock, node: str, journal: Journal) -> None:
         self.trouble = ""
-        self.unwritten = 0
         self._database = database
         self._clock = clock
         self._node = node
+        self._journal = journal
+        self._journal_used = False
+        self._waiting: dict[str, _Waiting] = {}
+        self._returning = 0
 
     def __repr__(self) -> str:
-        return f"<DatabaseLedger {self.unwritten} results unwritten{', ' + self.trouble if self.trouble else ''}>"
+        return f"<DatabaseLedger {self.unwritten} unwritten{', ' + self.trouble if self.trouble else ''}>"
+
+    @property
+    def unwritten(self) -> int:
+        """Results and returned leases that are not in the database yet."""
+        return len(self._waiting) + self._returning
 
     async def lease(self, campaign_id: int, campaign: Campaign, slots: Sequence[Slot]) -> list[Lease]:
         """The next callable leads, one for each slot or fewer, with their attempts written down.
@@ -49,26 +113,30 @@ class DatabaseLedger:
                 lambda session: hopper.lease(session, campaign_id, campaign, slots, self._node, now)
             )
         except OutcomeUnknownError as error:  # if they were leased, nothing has been sent: put them back
-            uuids = [slot.uuid for slot in slots]
-            await self._write_surely(lambda session: hopper.return_unsent(session, uuids, now))
+            await self._return([slot.uuid for slot in slots])
             raise UnavailableError(str(error)) from error
 
     async def return_unsent(self, lease: Lease) -> None:
         """The call was never placed: the lead is as if never leased. Keeps trying until it is written."""
+        await self._return([lease.uuid])
+
+    async def _return(self, uuids: Sequence[str]) -> None:
         now = self._clock.now()
-        await self._write_surely(lambda session: hopper.return_unsent(session, [lease.uuid], now))
+        self._returning += 1
+        try:
+            await self._write_surely(lambda session: hopper.return_unsent(session, uuids, now))
+        finally:
+            self._returning -= 1
 
     async def close(self, record: CdrRow, step: NextStep) -> None:
         """Result, record and the lead's next step in one transaction. Keeps trying until it is written."""
-        now = self._clock.now()
-        fields = record.model_dump()
-
-        def work(session: Session) -> bool:
-            # A new row for each try: the one of a failed transaction belongs to a session that is gone.
-            return store.close_attempt(session, CdrRow(**fields), step, now)
-
-        if not await self._write_surely(work):
-            log.warning("attempt_was_closed_before", attempt=record.attempt_uuid)
+        waiting = _Waiting(Result(record, step, self._clock.now()), trio.current_time())
+        self._waiting[record.attempt_uuid] = waiting
+        try:
+            if not await self._write_surely(waiting.result.write):
+                log.warning("attempt_was_closed_before", attempt=record.attempt_uuid)
+        finally:
+            del self._waiting[record.attempt_uuid]
 
     async def open_attempts(self) -> list[AttemptRow]:
         """What this node has begun and not closed."""
@@ -76,19 +144,49 @@ class DatabaseLedger:
 
     async def _write_surely(self, work: Callable[[Session], T]) -> T:
         pause_seconds = RETRY_FIRST_SECONDS
-        self.unwritten += 1
-        try:
-            while True:
-                try:
-                    result = await self._database.write(work)
-                except (UnavailableError, OutcomeUnknownError) as error:  # each work may be repeated
-                    if not self.trouble:
-                        log.error("result_not_written", error=str(error))
-                    self.trouble = str(error)
-                    await trio.sleep(pause_seconds)
-                    pause_seconds = min(RETRY_LAST_SECONDS, pause_seconds * 2)
-                else:
-                    self.trouble = ""
-                    return result
-        finally:
-            self.unwritten -= 1
+        while True:
+            try:
+                result = await self._database.write(work)
+            except (UnavailableError, OutcomeUnknownError) as error:  # each work may be repeated
+                if not self.trouble:
+                    log.error("result_not_written", error=str(error))
+                self.trouble = str(error)
+                await trio.sleep(pause_seconds)
+                pause_seconds = min(RETRY_LAST_SECONDS, pause_seconds * 2)
+            else:
+                self.trouble = ""
+                return result
+
+    async def replay(self) -> None:
+        """Writes what a former life left in the journal. Raises UnavailableError or OutcomeUnknownError."""
+        kept = await self._journal.entries()
+        for entry in kept:
+            try:
+                await self._database.write(Result.from_json(entry).write)
+            except (ValueError, KeyError, InputRefusedError) as error:  # of a database that was another, say
+                log.error("journal_entry_not_written", error=str(error), entry=entry.decode(errors="replace"))
+        if kept:
+            log.info("journal_written", results=len(kept))
+            await self._journal.clear()
+
+    async def keep_house(self) -> None:
+        """Puts results that wait too long into the journal, and empties it when none waits, until cancelled."""
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            slow_since = trio.current_time() - SLOW_SECONDS
+            slow = [one for one in self._waiting.values() if one.since <= slow_since]
+            try:
+                fresh = [one for one in slow if not one.journaled]
+                if fresh:
+                    self.trouble = self.trouble or "the database is slow"
+                    log.warning("results_wait", results=len(slow), trouble=self.trouble)
+                    self._journal_used = True
+                    await self._journal.append([one.result.to_json() for one in fresh])
+                    for one in fresh:
+                        one.journaled = True
+                elif self._journal_used and not any(one.journaled for one in self._waiting.values()):
+                    await self._journal.clear()
+                    self._journal_used = False
+            except UnavailableError as error:
+                log.error("journal_not_written", error=str(error))
+                await trio.sleep(RETRY_LAST_SECONDS)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dialer.calls.leg import HungUpBy, Leg
-from dialer.esl.messages import KINDS, BackgroundJob, Event
+from dialer.esl.messages import KINDS, BackgroundJob, EndingEvent, Event
 from tests.esl.recorded import NAMES, messages, recording
 
 # Without their own bytes, which would make a failure's report unreadable.

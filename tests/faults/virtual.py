@@ -23,7 +23,7 @@ import redis
 import structlog
 import trio
 import trio.testing
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import StaticPool
 from sqlmodel import Session, SQLModel, select
 
@@ -147,6 +147,28 @@ class InlineDatabase:
             return result
 
 
+class InlineJournal:
+    """A journal on a disk that outlives the daemon."""
+
+    def __init__(self, kept: list[bytes], life: Life) -> None:
+        self._kept = kept
+        self._life = life
+
+    async def append(self, entries: Sequence[bytes]) -> None:
+        await trio.lowlevel.checkpoint()
+        if self._life.alive:
+            self._kept += entries
+
+    async def entries(self) -> list[bytes]:
+        await trio.lowlevel.checkpoint()
+        return list(self._kept)
+
+    async def clear(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self._life.alive:
+            self._kept.clear()
+
+
 _SETTINGS = """
 node = "test"
 [[switch]]
@@ -184,6 +206,7 @@ class VirtualHouse:
         self.redis_faults = Faults()
         self.database_faults = Faults()
         self.disorder = Disorder()
+        self.journal: list[bytes] = []
         self.client = _client(redis_url)
         self.engine = create_engine(
             "sqlite://",
@@ -217,7 +240,6 @@ class VirtualHouse:
                 await self.kill()
                 self._nursery.cancel_scope.cancel()
         finally:
-            self.engine.dispose()
             for key in self.client.scan_iter(f"{self.prefix}*", count=1000):
                 self.client.delete(key)
 
@@ -237,6 +259,7 @@ class VirtualHouse:
             self.clock,
             random.Random(self.lives),
             self._connect,
+            InlineJournal(self.journal, self._life),
         )
         await self._nursery.start(self._live)
 
@@ -364,6 +387,22 @@ class VirtualHouse:
 
 
 _UNFINISHED = (LeadStatus.NEW, LeadStatus.WAITING, LeadStatus.DIALING)
+
+
+@lru_cache
+def _database() -> Engine:
+    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    SQLModel.metadata.create_all(engine)
+    return engine
+
+
+def _empty_database() -> Engine:
+    """One for all houses of a process: its compiled statements are most of what a short story costs."""
+    engine = _database()
+    with engine.begin() as connection:
+        for table in reversed(SQLModel.metadata.sorted_tables):
+            connection.execute(table.delete())
+    return engine
 
 
 @lru_cache(maxsize=4)
