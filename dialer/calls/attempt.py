@@ -28,7 +28,8 @@ from dialer.calls.originate import abandoned_message, agent_call, customer_call
 from dialer.calls.world import World
 from dialer.clock import microseconds
 from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
-from dialer.esl.commands import Bridge, Command, Exists, Kill, Park, Record, SetVariable, Unschedule
+from dialer.esl.commands import Bridge, Command, Exists, GetVariable, Kill, Park, Record, SetVariable, Unschedule
+from dialer.esl.conversation import Ticket
 from dialer.esl.link import CommandRefusedError
 from dialer.records.cdr import Ending, record_of
 
@@ -286,7 +287,7 @@ class Attempt:
             # The link went in the 44 ms a bridge takes: only a look at the switch tells what became of it.
             with trio.move_on_after(UNKNOWN_SECONDS):
                 await self._switch.wait_ready()
-        if customer.leg.bridged_with == agent_uuid:
+        if customer.leg.bridged_with == agent_uuid or await self._was_bridged_unseen(customer, agent_leg, ticket):
             return True
         claim.bridge_refused = (ticket.result or ticket.reply).startswith("-")
         self._world.metrics.counts["bridges_failed"] += 1
@@ -294,6 +295,20 @@ class Attempt:
             "bridge_failed", agent=claim.extension, answer=ticket.result, customer_cause=customer.leg.cause
         )
         return False
+
+    async def _was_bridged_unseen(self, customer: LegWatch, agent_leg: LegWatch, ticket: Ticket) -> bool:
+        """Asks the switch before a bridge is given up: if only its event was lost, they talk by now."""
+        if customer.leg.ended or agent_leg.leg.ended or (ticket.result or ticket.reply).startswith("-"):
+            return False
+        try:  # set when the bridge stands (switch_ivr_bridge.c, `switch_ivr_multi_threaded_bridge`)
+            other = await self._switch.run_command(GetVariable(self.uuid, "last_bridge_to"))
+        except (UnavailableError, OutcomeUnknownError, CommandRefusedError):
+            return False
+        if other.strip() != agent_leg.leg.uuid:
+            return False
+        now_us = microseconds(self._world.clock.now())
+        customer.become(customer.leg.found(now_us, bridged_with=agent_leg.leg.uuid))
+        return customer.leg.bridged
 
     async def _talk(self, customer: LegWatch, agent_leg: LegWatch, claim: Claim) -> None:
         """The conversation, until either side hangs up."""

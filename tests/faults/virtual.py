@@ -39,7 +39,7 @@ from dialer.agents.agent import Agent
 from dialer.calls import attempt as attempt_module
 from dialer.clock import TrioClock
 from dialer.daemon import Daemon
-from dialer.errors import OutcomeUnknownError, UnavailableError
+from dialer.errors import DialerError, OutcomeUnknownError, UnavailableError
 from dialer.esl.switch import SwitchAddress
 from dialer.metrics import Metrics
 from dialer.settings import Settings, parse_settings
@@ -221,6 +221,7 @@ class VirtualHouse:
         self.switch = SimulatedSwitch(scenario, rng=random.Random(seed), now=self.clock.now)
         self.people: list[Channel] = []
         self.daemon: Daemon = cast(Daemon, None)
+        self.wants_ready: set[str] = set()
         self.unreachable = False  # nobody gets a connection to the switch
         self.lives = 0
         self._life = Life(alive=False)
@@ -240,8 +241,7 @@ class VirtualHouse:
                 await self.kill()
                 self._nursery.cancel_scope.cancel()
         finally:
-            for key in self.client.scan_iter(f"{self.prefix}*", count=1000):
-                self.client.delete(key)
+            self.lose_redis_data()
 
     # The daemon's lives.
 
@@ -339,6 +339,31 @@ class VirtualHouse:
 
         self._nursery.start_soon(wait_and_act)
 
+    def lose_redis_data(self) -> None:
+        """As a Redis that is restarted and keeps nothing on disk."""
+        for key in self.client.scan_iter(f"{self.prefix}*", count=1000):
+            self.client.delete(key)
+
+    async def agents_come_back(self) -> None:
+        """Agents in `wants_ready`, and those that the daemon has paused, make themselves ready again."""
+        while True:
+            await trio.sleep(1.0)
+            for agent in await self.agents_as_they_are():
+                if agent.get("campaign") and agent.get("wants") == "pause" and not self.wants_ready:
+                    self.wants_ready.add(agent["extension"])
+            for extension in list(self.wants_ready):
+                try:
+                    await self.daemon.desk.agent_ready(extension, "test")
+                    self.wants_ready.discard(extension)
+                except DialerError:
+                    continue
+
+    async def agents_as_they_are(self) -> list[dict[str, str]]:
+        await trio.lowlevel.checkpoint()
+        keys = list(self.client.scan_iter(f"{self.prefix}agent:*"))
+        hashes: list[Any] = [self.client.hgetall(key) for key in keys]
+        return [{**agent, "extension": key.rpartition(":")[2]} for key, agent in zip(keys, hashes, strict=True)]
+
     # What there is.
 
     def sql(self, work: Callable[[Session], T]) -> T:
@@ -372,8 +397,8 @@ class VirtualHouse:
         statuses = [f"{lead.number[-4:]} {lead.status.value}" for lead in self.leads()]
         still = [attempt.uuid for attempt in self.attempts() if attempt.closed_at is None]
         campaigns = self.daemon.campaigns
-        agents = [self.client.hgetall(key) for key in self.client.scan_iter(f"{self.prefix}agent:*")]
-        agents = [agent for agent in agents if agent.get("campaign")]
+        hashes: list[Any] = [self.client.hgetall(key) for key in self.client.scan_iter(f"{self.prefix}agent:*")]
+        agents = [agent for agent in hashes if agent.get("campaign")]
         return (
             f"<VirtualHouse life {self.lives} at {trio.current_time():.2f}, leads {statuses}, open {still}, "
             f"channels {[(c.number, c.uuid) for c in self.switch.channels.values()]}, {campaigns.attempts()}, "
