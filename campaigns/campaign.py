@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import difflib
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import time
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any, Literal, Self, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -23,6 +23,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from campaigns.calling_window import MIDNIGHT
 from campaigns.disposition import Disposition
 from dialer.errors import InputRefusedError
+from dialer.toml_text import read_toml, shown_key
 
 NEVER: Literal["never"] = "never"
 _YEAR_SECONDS = 366 * 24 * 3600
@@ -36,8 +37,14 @@ class CampaignStatus(StrEnum):
     STOPPED = "stopped"  # as paused; nobody is meant to work on it
 
 
+@cache
+def _zones() -> frozenset[str]:
+    """Looked up once: it is a walk through a folder, of milliseconds, and a list asks for each of its rows."""
+    return frozenset(available_timezones())
+
+
 def _zone(value: str) -> str:
-    if value not in available_timezones():
+    if value not in _zones():
         raise ValueError("should be a zone of the tz database, like Europe/Berlin")
     return value
 
@@ -211,8 +218,8 @@ def parse_campaign(text: str, source: str) -> Campaign:
     Raises InputRefusedError with one line for each thing that is wrong: where, what was found, what would be right.
     """
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        data = read_toml(text)
+    except ValueError as error:
         raise InputRefusedError(f"{source}: is not TOML: {error}") from None
     try:
         # By way of JSON, where strict mode still takes a list for a tuple: TOML knows no tuples.
@@ -245,7 +252,7 @@ def _complaints(error: ValidationError, source: str) -> Iterator[str]:
     for item in items:
         if item["type"] == "too_short" and item["loc"] in within:
             continue  # it only counts the items that are right, and those that are not have been named
-        where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in item["loc"]).lstrip(".")
+        where = "".join(f"[{p}]" if isinstance(p, int) else f".{shown_key(p)}" for p in item["loc"]).lstrip(".")
         settings, description = _setting(item["loc"])
         if item["type"] == "missing":
             yield f"{source}: {where}: is missing. {description}"

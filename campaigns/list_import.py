@@ -12,6 +12,7 @@ import codecs
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -38,6 +39,7 @@ NUMBER_COLUMNS = (
 KEY_COLUMNS = ("external_id", "id")
 ZONE_COLUMNS = ("timezone", "time_zone")
 DELIMITERS = ",;\t"
+MAX_COLUMNS = 1_000  # each is kept with each lead, also where a row leaves it out
 _HEADER_BYTES = 65_536  # more than any header; a file with no line end within is none of ours
 
 
@@ -178,7 +180,7 @@ def _open_list(
         with path.open(encoding=encoding, newline="") as file, _complaints_of(path):
             delimiter, skipped = _delimiter(file)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
-            header = [cell.strip() for cell in next(reader, [])]
+            header = [cell.strip() for cell in _next_row(path, reader, skipped + 1) or []]
             columns = _Columns.find(path, header, number_column)
             yield header[columns.number], _rows(path, reader, columns, campaign, skipped)
     except OSError as error:
@@ -204,7 +206,7 @@ def _encoding(path: Path) -> str:
 def _delimiter(file: TextIO) -> tuple[str, int]:
     """The delimiter that the header uses most, and how many lines come before the header."""
     first = file.readline(_HEADER_BYTES)
-    named = re.fullmatch(r"sep=(.)\s*", first)
+    named = re.fullmatch(r'sep=([^"\r\n\0])\s*', first)
     if named is not None:  # what spreadsheets write for themselves
         return named[1], 1
     file.seek(0)
@@ -227,9 +229,11 @@ class _Columns:
     def find(cls, path: Path, header: Sequence[str], number_column: str | None) -> _Columns:
         if not any(header):
             raise InputRefusedError(f"{path} is empty: its first line should name the columns")
+        if len(header) > MAX_COLUMNS:
+            raise InputRefusedError(f"{path} has {len(header)} columns: keep at most {MAX_COLUMNS}")
         names = [_plain(cell) for cell in header]
         found = f"{path} has the columns {', '.join(map(repr, header))}"
-        twice = sorted({name for name in names if name and names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if name and count > 1)
         if twice:
             raise InputRefusedError(
                 f"{found}: {', '.join(twice)} is there more than once; give each a name of its own"
@@ -256,17 +260,19 @@ def _rows(
     lines = reader.line_num  # type: ignore[attr-defined]  # the type of csv.reader has no public name
     while True:
         line = lines + skipped + 1  # a row may go over several
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            raise InputRefusedError(
-                f"{path}, line {line}: {error}; check the quotes there; nothing was added"
-            ) from None
+        cells = _next_row(path, reader, line)
         if cells is None:
             return
         lines = reader.line_num  # type: ignore[attr-defined]
         if any(cell.strip() for cell in cells):
             yield _row(cells, columns, campaign, line)
+
+
+def _next_row(path: Path, reader: Iterator[list[str]], line: int) -> list[str] | None:
+    try:
+        return next(reader, None)
+    except csv.Error as error:
+        raise InputRefusedError(f"{path}, line {line}: {error}; check the quotes there; nothing was added") from None
 
 
 def _row(cells: list[str], columns: _Columns, campaign: Campaign, line: int) -> _Row | Refusal:

@@ -99,7 +99,7 @@ def _is_alive(path: Path) -> bool:
         return True
 
 
-async def _read_line(stream: trio.SocketStream) -> bytes:
+async def _read_line(stream: trio.abc.ReceiveStream) -> bytes:
     data = bytearray()
     with trio.move_on_after(REQUEST_SECONDS):
         while b"\n" not in data and len(data) <= MAX_REQUEST_BYTES:
@@ -121,9 +121,11 @@ async def _answer(line: bytes, handlers: Mapping[str, Handler]) -> bytes:
         verb = request.pop("verb", None) if isinstance(request, dict) else None
         handler = handlers.get(verb) if isinstance(verb, str) else None
         if handler is None:
-            raise InputRefusedError(f"there is no verb {verb!r}; there is {', '.join(sorted(handlers))}")
+            shown = "so nested" if isinstance(verb, dict | list) else f"{verb!r:.100}"
+            raise InputRefusedError(f"there is no verb {shown}; there is {', '.join(sorted(handlers))}")
         try:
-            answer = {"ok": await handler(**request)}
+            # An answer that is no JSON is a failure of the handler's, and of nobody else.
+            answer = json.dumps({"ok": await handler(**request)})
         except TypeError as error:
             raise InputRefusedError(f"{verb}: {error}") from error
         except DialerError:
@@ -134,8 +136,8 @@ async def _answer(line: bytes, handlers: Mapping[str, Handler]) -> bytes:
                 f"{verb}: failed inside the daemon ({type(error).__name__}: {error}); its log tells more"
             ) from error
     except DialerError as error:
-        answer = {"error": str(error)}
-    return json.dumps(answer).encode() + b"\n"
+        answer = json.dumps({"error": str(error)})
+    return answer.encode() + b"\n"
 
 
 def ask(path: Path, verb: str, **arguments: Any) -> Any:

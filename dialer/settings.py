@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dialer.errors import ConfigurationError
+from dialer.toml_text import read_toml, shown_key
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 # The password every FreeSWITCH ships with. Good enough on loopback, where whoever can use it owns the machine anyway.
@@ -229,8 +229,8 @@ def load_settings(path: Path) -> Settings:
 def parse_settings(text: str, source: str) -> Settings:
     """As load_settings, for text that came from `source`."""
     try:
-        data: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        data = read_toml(text)
+    except ValueError as error:
         raise ConfigurationError(f"{source}: not valid TOML: {error}") from error
     try:
         return Settings.model_validate(data)
@@ -248,7 +248,10 @@ def describe_mistakes(error: ValidationError, source: str) -> str:
             len(place) > depth and place[:depth] == mistake["loc"] for place in places
         ):
             continue  # pydantic counts only what it could read; the wrong ones are told by themselves
-        where = ".".join(str(part + 1) if isinstance(part, int) else part for part in mistake["loc"]) or "the file"
+        where = (
+            ".".join(str(part + 1) if isinstance(part, int) else shown_key(part) for part in mistake["loc"])
+            or "the file"
+        )
         message = mistake["msg"].removeprefix("Value error, ")
         if mistake["type"] == "extra_forbidden":
             message = "there is no such key"
@@ -257,7 +260,8 @@ def describe_mistakes(error: ValidationError, source: str) -> str:
         elif "password" not in where and isinstance(mistake["input"], str | int | float):
             # A whole table is not shown: a password may be in it.
             shown = mistake["input"]
-            shown = without_password(shown) if where.endswith("url") and isinstance(shown, str) else shown
+            if isinstance(shown, str) and (where.endswith("url") or "@" in shown):  # a URL may be in the wrong place
+                shown = without_password(shown)
             message = f"{message} (it is {shown!r})"
         lines += [f"{source}: {where}: {one}" for one in message.splitlines()]
     return "\n".join(lines)

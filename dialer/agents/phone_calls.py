@@ -7,6 +7,7 @@ microseconds.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Collection
 from typing import Any, Final
@@ -63,6 +64,11 @@ def extension_of(event: Event) -> str:
     return event.header("Caller-Username") if event.direction == "inbound" else ""
 
 
+def _microseconds(text: str) -> int:
+    """0 for what is no number: a call is worth more than the time it began."""
+    return int(text) if re.fullmatch(r"[0-9]{1,17}", text) else 0
+
+
 def _extension_of_row(row: Row, phones: Collection[str]) -> str:
     if row.presence_id or row.direction != "inbound":
         return row.presence_id.partition("@")[0]
@@ -102,7 +108,7 @@ class PhoneCalls:
             direction=event.direction,
             caller_id_number=event.header("Caller-Caller-ID-Number"),
             destination_number=event.header("Caller-Destination-Number"),
-            created_us=int(event.header("Caller-Channel-Created-Time") or event.timestamp_us),
+            created_us=_microseconds(event.header("Caller-Channel-Created-Time")) or event.timestamp_us,
             ours=bool(event.dialer_agent),
         )
         if answered:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import unquote
 
 import attrs
@@ -41,20 +41,28 @@ def _number(name: str) -> int:
     return field
 
 
+# What is larger is told by no FreeSWITCH, and would break whoever makes a time of it (10**17 µs is the year 5138) or
+# writes it to a database.
+_Count = Annotated[int, msgspec.Meta(ge=0, le=10**17)]
+_SipStatus = Annotated[int, msgspec.Meta(ge=0, le=999)]
+
+
 class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The wanted fields of one event. A field the event lacks is empty, or 0. `raw` is the event's own bytes.
+    """The wanted fields of one event. A field the event lacks is empty, or 0, as is one that makes no sense.
+
+    `raw` is the event's own bytes. Text can always be written as UTF-8.
 
     Only what is read is here: each of an event's 150 headers is compared with each field, 0.1 µs a field. What only
     some events have is in their own kinds below, which `KINDS` tells by name.
     """
 
     name: str = msgspec.field(name="Event-Name")
-    sequence: int = _number("Event-Sequence")
-    timestamp_us: int = _number("Event-Date-Timestamp")
+    sequence: _Count = _number("Event-Sequence")
+    timestamp_us: _Count = _number("Event-Date-Timestamp")
     direction: str = _field("Call-Direction")
     presence_id: str = _field("Channel-Presence-ID")
     unique_id: str = _field("Unique-ID")
-    answered_us: int = _number("Caller-Channel-Answered-Time")
+    answered_us: _Count = _number("Caller-Channel-Answered-Time")
     dialer_agent: str = _field("variable_dialer_agent")
 
     raw: bytes = b""
@@ -65,13 +73,19 @@ class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return (self.unique_id,)
 
     def all_headers(self) -> dict[str, Any]:
-        """Every header of the event; slow, for the few events that are kept whole."""
-        return _headers_of(self.raw)
+        """Every header of the event; slow, for the few events that are kept whole.
+
+        None of an event that only the quick reader could read, which did not look at what it does not want: nested
+        deeper, or a number longer, than any that FreeSWITCH writes.
+        """
+        try:
+            return _headers_of(self.raw)
+        except ProtocolError:
+            return {}
 
     def header(self, name: str) -> str:
         """One more header, empty if there is none; as slow as all of them, for what few events are asked for."""
-        value = self.all_headers().get(name, "") if self.raw else ""
-        return str(value[-1] if isinstance(value, list) and value else value)
+        return _written(_last(self.all_headers().get(name))) if self.raw else ""
 
 
 class BackgroundJob(Event, frozen=True, gc=False, kw_only=True):
@@ -104,9 +118,9 @@ class EndingEvent(Event, frozen=True, gc=False, kw_only=True):
     """A leg that ends, or has ended."""
 
     hangup_cause: str = _field("Hangup-Cause")
-    bridged_us: int = _number("Caller-Channel-Bridged-Time")
-    sip_term_status: int = _number("variable_sip_term_status")
-    sip_failure_status: int = _number("variable_sip_invite_failure_status")
+    bridged_us: _Count = _number("Caller-Channel-Bridged-Time")
+    sip_term_status: _SipStatus = _number("variable_sip_term_status")
+    sip_failure_status: _SipStatus = _number("variable_sip_invite_failure_status")
     sip_hangup_disposition: str = _field("variable_sip_hangup_disposition")
 
 
@@ -170,6 +184,11 @@ Message = AuthRequest | CommandReply | ApiResponse | DisconnectNotice | Rejectio
 # Lax, because FreeSWITCH writes its numbers as strings.
 _decode_event = msgspec.json.Decoder(Event, strict=False).decode
 _DECODERS: Final = {name.encode(): msgspec.json.Decoder(kind, strict=False).decode for name, kind in KINDS.items()}
+_EVENTS: Final[tuple[type[Event], ...]] = (Event, *KINDS.values())
+# What the tolerant reader takes from headers, looked up once: it is a walk through annotations.
+_FIELDS: Final[Mapping[type[Event], tuple[msgspec.structs.FieldInfo, ...]]] = {
+    kind: tuple(field for field in msgspec.structs.fields(kind) if field.name != "raw") for kind in _EVENTS
+}
 # FreeSWITCH writes the name first (switch_event.c, `switch_event_create_subclass`).
 _NAME_STARTS: Final = len(b'{"Event-Name":"')
 
@@ -182,7 +201,7 @@ def event_from_json(body: bytes) -> Event:
     decode = _DECODERS.get(body[_NAME_STARTS : body.find(b'"', _NAME_STARTS)], _decode_event)
     try:
         event: Event = decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _event_from_headers(_headers_of(body), body)
     if type(event) is not KINDS.get(event.name, Event) or not event.name:  # its name was not where it always is
         return _event_from_headers(_headers_of(body), body)
@@ -196,7 +215,7 @@ def event_from_plain(body: bytes) -> Event:
 
 
 def _headers_of(body: bytes) -> dict[str, Any]:
-    if body[:1] == b"{":
+    if body.lstrip(b" \t\r\n").startswith(b"{"):
         try:
             loaded = json.loads(body.decode("utf-8", errors="replace"), strict=False)
         except (ValueError, RecursionError) as error:
@@ -218,22 +237,22 @@ def _headers_of(body: bytes) -> dict[str, Any]:
 
 
 def _event_from_headers(headers: Mapping[str, Any], raw: bytes) -> Event:
-    name = _last(headers.get("Event-Name"))
+    name = _written(_last(headers.get("Event-Name")))
     if not name:
         raise ProtocolError(f"an event without a name: {raw[:80]!r}")
-    kind = KINDS.get(str(name), Event)
+    kind = KINDS.get(name, Event)
     fields: dict[str, Any] = {"raw": raw}
-    for field in msgspec.structs.fields(kind):
+    for field in _FIELDS[kind]:
         value = _last(headers.get(field.encode_name))
-        if value is None or field.name == "raw":
+        if value is None:
             continue
-        if field.type is int:
-            try:
-                fields[field.name] = int(value)
-            except (TypeError, ValueError):
-                continue
+        if field.type is str:
+            fields[field.name] = _written(value)
         else:
-            fields[field.name] = str(value)
+            try:
+                fields[field.name] = msgspec.convert(value, field.type, strict=False)
+            except msgspec.ValidationError:
+                continue
     return kind(**fields)
 
 
@@ -242,6 +261,17 @@ def _last(value: Any) -> Any:
     if isinstance(value, list):
         return value[-1] if value else None
     return value
+
+
+def _written(value: Any) -> str:
+    """`value` as text; empty if it is none, or nested: no header is."""
+    if value is None or isinstance(value, dict | list):
+        return ""
+    text = str(value)
+    if text.isascii():
+        return text
+    # JSON can name half a character, which nobody downstream could write.
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _text(frame: Frame) -> str:
