@@ -40,7 +40,10 @@ live: install ## The tests on a real FreeSWITCH with SIPp, where both are found
 bench: install ## Every measurement, one JSON line a figure
 	$(BIN)/python -m bench
 
+fuzz: install ## A million broken inputs for each place where bytes come in
+	$(BIN)/python -m tests.fuzz
+
 clean: ## Throw the environment away
 	rm -rf $(VENV)
 
-.PHONY: help install run test check audit live bench clean
+.PHONY: help install run test check audit live bench fuzz clean

@@ -121,8 +121,7 @@ async def _answer(line: bytes, handlers: Mapping[str, Handler]) -> bytes:
         verb = request.pop("verb", None) if isinstance(request, dict) else None
         handler = handlers.get(verb) if isinstance(verb, str) else None
         if handler is None:
-            shown = "so nested" if isinstance(verb, dict | list) else f"{verb!r:.100}"
-            raise InputRefusedError(f"there is no verb {shown}; there is {', '.join(sorted(handlers))}")
+            raise InputRefusedError(f"there is no verb {verb!r:.100}; there is {', '.join(sorted(handlers))}")
         try:
             # An answer that is no JSON is a failure of the handler's, and of nobody else.
             answer = json.dumps({"ok": await handler(**request)})

@@ -34,6 +34,10 @@ async def break_down(what: str) -> None:
     raise {"key": KeyError("x"), "value": ValueError("no\nnumber"), "group": ExceptionGroup("two", [OSError()])}[what]
 
 
+async def thing() -> object:
+    return {1, 2}  # a set is no JSON
+
+
 async def large() -> str:
     return "x" * 3_000_000
 
@@ -43,6 +47,7 @@ HANDLERS: dict[str, Callable[..., Awaitable[Any]]] = {
     "refuse": refuse,
     "break_down": break_down,
     "large": large,
+    "thing": thing,
 }
 
 
@@ -132,9 +137,11 @@ async def test_its_permissions_are_those_configured(path: Path, mode: int) -> No
         (b"[" * 60_000 + b"\n", "one line of JSON"),
         (b'{"verb": "greet", "name": ' + b"9" * 5_000 + b"}\n", "one line of JSON"),
         (b'{"verb": "refuse"}\n{"verb": "refuse"}\n', "one line of JSON"),
-        (b"[]\n", "there is no verb None; there is break_down, greet, large, refuse"),
+        (b"[]\n", "there is no verb None; there is break_down, greet, large, refuse, thing"),
         (b"{}\n", "there is no verb None"),
         (b'{"verb": ["greet"]}\n', "there is no verb ['greet']"),
+        (b'{"verb": "' + b"x" * 60_000 + b'"}\n', "xxx; there is break_down"),
+        (b'{"verb": "thing"}\n', "thing: Object of type set is not JSON serializable"),
         (b'{"verb": "gret"}\n', "there is no verb 'gret'"),
         (b'{"verb": "greet"}\n', "greet: greet() missing 1 required positional argument: 'name'"),
         (b'{"verb": "greet", "nam": 1}\n', "greet: greet() got an unexpected keyword argument 'nam'"),

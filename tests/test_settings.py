@@ -114,6 +114,17 @@ def test_a_dialer_without_switch_or_trunk(text: str) -> None:
     ("text", "says"),
     [
         ("node = ", "not valid TOML: Invalid value (at end of document)"),
+        ("node = " + "[" * 3_000, "not valid TOML: it is nested deeper than 16"),
+        ("node = " + "[" * 40 + "]" * 40, "not valid TOML: it is nested deeper than 16"),
+        ("a." * 1_000 + "a = 1", "not valid TOML: it is nested deeper than 16"),
+        ("node = " + "1" * 5_000, "not valid TOML: Exceeds the limit"),
+        ("node = 0x" + "f" * 5_000, "not valid TOML: it has a number of more than 64 bits"),
+        (
+            "\n" + "a." * 16_000 + "a = 1",
+            "not valid TOML: it has a line of 32005 characters, more than 8192 (at line 2)",
+        ),
+        ("a = 1\n" * 50_000, "not valid TOML: it has 300000 characters, more than 262144"),
+        ('"a\\nb" = 1\n' + SWITCH + GATEWAY, r"'a\nb': there is no such key"),
         ('node = "a"\nnode = "b"\n', "not valid TOML: Cannot overwrite a value (at line 2, column 11)"),
         (
             f'[database]\nurl = "mysql://u:{SECRET}@db/x"\n' + SWITCH + GATEWAY,
@@ -222,6 +233,7 @@ def test_no_secret_in_what_is_shown() -> None:
         (f'switch = [["{SECRET}"]]\n' + GATEWAY, "switch.1: "),
         (SWITCH + f'password = ["{SECRET}"]\n' + GATEWAY, "switch.1.password: "),
         (SWITCH + GATEWAY + f'[[database]]\nurl = "postgresql://u:{SECRET}@db/x"\n', "database: "),
+        (f'database = "postgresql://u:{SECRET}@db/x"\n' + SWITCH + GATEWAY, "database: "),
         (SWITCH + GATEWAY + f'[redis]\nurl = ["redis://:{SECRET}@h"]\n', "redis.url: "),
     ],
 )

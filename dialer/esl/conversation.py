@@ -104,7 +104,8 @@ Happening = BecameReady | Replied | JobDone | SequenceJumped | Closed | Event
 class Conversation:
     """One life of one connection.
 
-    `receive_data` raises LoginRefusedError when the switch does not let us in; the conversation is over then.
+    `receive_data` raises LoginRefusedError when the switch does not let us in; the conversation is over then, and had
+    nothing to tell before.
     """
 
     def __init__(self, *, password: str, subscription: Subscription, peer: str) -> None:
@@ -181,6 +182,8 @@ class Conversation:
                 self.state = State.CLOSED
                 happenings.append(Closed(text.strip().splitlines()[0] if text.strip() else "disconnected"))
             case Rejection(text):
+                if self.state is not State.CONNECTED:
+                    raise ProtocolError(f"a rejection in the state {self.state.name}")
                 self.state = State.CLOSED
                 raise LoginRefusedError(
                     f"{self._peer} does not accept connections from this machine ({text.strip()}): "
@@ -229,6 +232,9 @@ class Conversation:
         happenings.append(Replied(ticket))
 
     def _on_event(self, event: Event, happenings: list[Happening]) -> None:
+        # So nothing has been told when a login is refused: what is raised would take that along.
+        if self.state in (State.CONNECTED, State.LOGGING_IN):
+            raise ProtocolError(f"an event in the state {self.state.name}")
         self._watch_sequence(event, happenings)
         if isinstance(event, BackgroundJob):
             ticket = self._jobs.pop(event.job_uuid, None)

@@ -251,7 +251,7 @@ def _event_from_headers(headers: Mapping[str, Any], raw: bytes) -> Event:
         else:
             try:
                 fields[field.name] = msgspec.convert(value, field.type, strict=False)
-            except msgspec.ValidationError:
+            except (msgspec.ValidationError, UnicodeEncodeError):  # the latter for half a character
                 continue
     return kind(**fields)
 

@@ -26,6 +26,14 @@ def event(name: str, uuid: str, headers: Mapping[str, str]) -> Event:
     return event_from_json(json.dumps({"Event-Name": name, "Unique-ID": uuid, **headers}).encode())
 
 
+@pytest.mark.parametrize("created", ["soon", "-1", "1e9", "9" * 40, "٣"])
+def test_a_call_that_began_at_no_time_is_a_call(created: str) -> None:
+    headers = {"Channel-Presence-ID": "1003@x", "Event-Date-Timestamp": "7", "Caller-Channel-Created-Time": created}
+    change = PhoneCalls().fold(event("CHANNEL_CREATE", "a-leg", headers))
+    assert change is not None
+    assert change.value["a-leg"]["Caller-Channel-Created-Time"] == 7
+
+
 def call_by_somebody_else() -> list[Event]:
     """A recorded call to the phone of 1003, without the mark that says it is ours."""
     ours = [one for one in recorded_events("on_demand_agent") if one.dialer_agent]

@@ -89,6 +89,11 @@ def test_everything_wrong_is_said_at_once_with_place_value_and_what_would_be_rig
     ("text", "complaint"),
     [
         ("name = ", "is not TOML"),
+        ("name = " + "[" * 3_000, "is not TOML: it is nested deeper than 16"),
+        ("a." * 1_000 + "a = 1", "is not TOML: it is nested deeper than 16"),
+        ("max_calls_in_flight = " + "1" * 5_000, "is not TOML: Exceeds the limit"),
+        ("max_calls_in_flight = 0x" + "f" * 4_000, "is not TOML: it has a number of more than 64 bits"),
+        (LEAST + '"a\\nb" = 1', r"'a\nb' = 1: there is no such setting"),
         (LEAST + "connect_seconds = 0.4", "connect_seconds = 0.4: should be greater than or equal to 0.5"),
         (LEAST + "connect_seconds = nan", "connect_seconds"),
         (LEAST + "ring_seconds = 121", "less than or equal to 120"),

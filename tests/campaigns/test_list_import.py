@@ -96,6 +96,12 @@ async def test_encodings_and_delimiters(sqlite_url: str, path: Path, content: by
         ("number,name\n2125550100,Zo\xeb\n".encode("latin-1"), {}, "is not UTF-8: save it as"),
         ('number,name\n2125550100,x\n2125550101,"open\n', {}, "line 3: unexpected end of data; check the quotes"),
         ('number,name\n2125550100,"a"b\n', {}, "line 2:"),
+        ('"number"x,name\n2125550100,a\n', {}, "line 1: ',' expected after '\"'; check the quotes"),
+        ('sep=;\n"number;name\n2125550100;a\n', {}, "line 2: unexpected end of data; check the quotes"),
+        (f"number,{'a' * 140_000}\n", {}, "line 1: field larger than field limit"),
+        (f"number,{','.join(map(str, range(20_000)))}\n2125550100\n", {}, "has 20001 columns: keep at most 1000"),
+        ('sep="\nnumber"name\n2125550100"a\n', {}, "has the columns"),
+        ("sep=\r\nnumber\r\n2125550100\r\n", {}, "has the columns 'sep='"),
     ],
 )
 async def test_a_file_that_cannot_be_used_is_refused_whole(

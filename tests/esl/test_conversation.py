@@ -131,7 +131,13 @@ LOGINS = [
     ),
     Login("goodbye at once", disconnect(), ["closed: Disconnected, goodbye."], b"", State.CLOSED),
     Login("goodbye without a word", disconnect(""), ["closed: disconnected"], b"", State.CLOSED),
-    Login("an event before login", event("HEARTBEAT"), ["event HEARTBEAT"], b"", State.CONNECTED),
+    Login(
+        "an event before login",
+        event("HEARTBEAT"),
+        ["closed: the peer broke the protocol: an event in the state CONNECTED"],
+        b"",
+        State.CLOSED,
+    ),
     Login(
         "no FreeSWITCH at all",
         b"SSH-2.0-OpenSSH_9.2\r\n\n\n",
@@ -186,6 +192,24 @@ def test_who_is_not_let_in_is_told_what_to_change(hears: bytes, message: str) ->
     assert str(caught.value) == message
     assert conversation.state is State.CLOSED
     assert conversation.receive_data(disconnect()) == []
+
+
+@pytest.mark.parametrize("first", [accepted(FIRST), numbered(1)])
+def test_a_rejection_after_the_login_takes_nothing_along(first: bytes) -> None:
+    conversation = ready()
+    conversation.send(Exists(CALL), FIRST)
+    told = conversation.receive_data(first + rude_rejection())
+    assert len(told) == 2
+    assert told[1] == Closed("the peer broke the protocol: a rejection in the state READY")
+
+
+def test_events_come_after_the_login() -> None:
+    assert fresh().receive_data(numbered(1) + rude_rejection()) == [
+        Closed("the peer broke the protocol: an event in the state CONNECTED")
+    ]
+    assert fresh().receive_data(AUTH_REQUEST + numbered(1) + WRONG_PASSWORD) == [
+        Closed("the peer broke the protocol: an event in the state LOGGING_IN")
+    ]
 
 
 def test_the_recorded_refusal_is_one() -> None:

@@ -121,6 +121,11 @@ def test_a_variable_cannot_forge_a_header() -> None:
         (b'{"Event-Name":"CUSTOM","from-user":["caf","caf\xe9"]}', "a list where text was wanted"),
         (b'{"Event-Name":"CUSTOM","from-user":"caf\n\xe9"}', "a control character"),
         (b'{"Event-Name":"CUSTOM","from-user":"caf\xff","Event-Sequence":"many"}', "a number that is none"),
+        (b'{"Event-Name":"CUSTOM","from-user":"caf","Event-Sequence":Infinity}', "a number without end"),
+        (b'{"Event-Name":"CUSTOM","from-user":"caf","Event-Sequence":-1}', "less than nothing"),
+        (b'{"Event-Name":"CUSTOM","from-user":"caf","Event-Sequence":"\\ud800"}', "half a character for a number"),
+        (b'{"Event-Name":"CUSTOM","from-user":"caf","Event-Date-Timestamp":"1%s"}' % (b"0" * 20), "no moment"),
+        (b'\n {"Event-Name":"CUSTOM","from-user":"caf"}', "blanks before it"),
     ],
 )
 def test_a_body_msgspec_refuses_is_read_all_the_same(body: bytes, what: str) -> None:
@@ -129,7 +134,28 @@ def test_a_body_msgspec_refuses_is_read_all_the_same(body: bytes, what: str) -> 
     assert event.header("from-user").startswith("caf"), what
 
 
-@pytest.mark.parametrize("body", [b"[]", b"{", b'{"Event-Name":""}', b"{}", b"\xff", b"", b'"CUSTOM"'])
+def test_text_can_be_written_and_a_nested_value_is_none() -> None:
+    event = event_from_json(
+        b'{"Event-Name":"CUSTOM","Unique-ID":"a\\ud800","Call-Direction":["a",{"b":1}],"x":"\\udc00"}'
+    )
+    assert (event.unique_id, event.direction, event.header("x")) == ("a\ufffd", "", "\ufffd")
+    status = event_from_json(
+        b'{"Event-Name":"CHANNEL_HANGUP","variable_sip_term_status":"4294967296","Unique-ID":"a"}'
+    )
+    assert isinstance(status, EndingEvent)
+    assert (status.sip_term_status, status.unique_id) == (0, "a")
+
+
+def test_what_only_the_quick_reader_could_read_has_no_other_headers() -> None:
+    event = event_from_json(b'{"Event-Name":"CUSTOM","Unique-ID":"a","number":' + b"9" * 5_000 + b"}")
+    assert (event.unique_id, event.header("Unique-ID"), event.all_headers()) == ("a", "", {})
+    with pytest.raises(ProtocolError):
+        event_from_json(b'{"Event-Name":"CUSTOM","nested":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b"{", b'{"Event-Name":{"a":1}}', b'{"Event-Name":""}', b"{}", b"\xff", b"", b'"CUSTOM"']
+)
 def test_what_is_no_event_is_a_protocol_error(body: bytes) -> None:
     with pytest.raises(ProtocolError):
         event_from_json(body)
