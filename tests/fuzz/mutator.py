@@ -46,6 +46,7 @@ _VALUES: Final = (
     b"{}",
     b"[1, {}]",
 )
+_OPENERS: Final = (b"[", b"{", b'{"a":', b"{a=", b"a.", b'"a",', b"a,")
 # A value as JSON, TOML, CSV and header lines write one.
 _VALUE: Final = re.compile(rb'"[^"\n]*"|(?<=[=:,] )[^\s,]+|(?<=[:=,])[^\s,:=]+')
 
@@ -121,7 +122,7 @@ class Mutator:
 
     def _value(self, data: bytes, random: Random) -> bytes:
         """One value becomes another one, or a token; its quotes stay or go."""
-        found = _VALUE.search(data, random.randint(0, len(data)))
+        found = _VALUE.search(data, random.choice((0, random.randint(0, len(data)))))
         if found is None:
             return self._insert(data, random)
         old = found[0]
@@ -137,11 +138,10 @@ class Mutator:
 
     def _many(self, data: bytes, random: Random) -> bytes:
         """One thing very often: what is nested, and what takes the square of its length."""
-        if random.random() < 0.9:  # they take long
+        if random.random() < 0.8:  # they take long
             return self._value(data, random)
         start, end = _part(data, random)
-        token = self.token(random) if random.random() < 0.7 else data[start:end]
-        token = token or b"["
+        token = random.choice((random.choice(_OPENERS), self.token(random), data[start:end])) or b"["
         times = min(1 << random.randint(1, 14), self.longest // len(token))
         found = _VALUE.search(data, random.randint(0, len(data)))
         start, end = found.span() if found is not None else _part(data, random)

@@ -150,6 +150,12 @@ def chopped(data: bytes, random: Random) -> list[bytes]:
     return [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
 
+def reframed(data: bytes) -> bytes:
+    """`data` with the length its first frame has: else no change of a body would be read as one."""
+    head, _, body = data.partition(b"\n\n")
+    return re.sub(rb"(Content-Length: )[0-9]+", b"\\g<1>%d" % len(body), head, count=1) + b"\n\n" + body
+
+
 @functools.cache
 def _event_socket_corpus() -> list[bytes]:
     recorded = [frame for name in NAMES for frame in frames(recording(name))]
@@ -463,10 +469,14 @@ class Target:
     longest: int
     share: float = 1.0
     is_toml: bool = False
+    mend: Callable[[bytes], bytes] | None = None
 
     def maker(self) -> Callable[[Random], bytes]:
         """What makes an input of dice."""
         mutator = Mutator(self.corpus(), self.tokens, self.longest)
+        mend = self.mend
+        if mend is not None:
+            return lambda random: (mend if random.random() < 0.5 else bytes)(mutator.make(random))
         if not self.is_toml:
             return mutator.make
         toml = TomlMutator(self.corpus())
@@ -488,7 +498,7 @@ _ESL_TOKENS: Final = (
 )
 
 TARGETS: Final[Mapping[str, Target]] = {
-    "event_socket": Target(event_socket, _event_socket_corpus, _ESL_TOKENS, 96 * 1024),
+    "event_socket": Target(event_socket, _event_socket_corpus, _ESL_TOKENS, 96 * 1024, mend=reframed),
     "list_import": Target(list_import, lambda: _LIST_BYTES, _LIST_TOKENS, 64 * 1024),
     "list_import_to_database": Target(
         list_import_to_database, lambda: _LIST_BYTES, _LIST_TOKENS, 16 * 1024, share=0.001
