@@ -1,0 +1,107 @@
+"""Results and a database that is away, slow, or lies about what it did."""
+
+from __future__ import annotations
+
+from campaigns.campaign import CampaignStatus
+from campaigns.disposition import Disposition
+from tests.faults.stories import AGENTS, a_few_calls
+from tests.faults.virtual import Trouble, VirtualHouse, run_virtually
+from tests.house import number
+
+
+# Long enough to look in between.
+SLOWLY_BUSY = {"gateways": {"carrier_a": {"fail_delay": 1.0}}}
+
+
+async def one_busy(house: VirtualHouse) -> None:
+    """One call is on its way and will be busy; the database goes before its result."""
+    await house.begin([number(0, 1)], AGENTS, retries="{ max_attempts = 1 }")
+    await house.until(lambda: bool(house.attempts()), "leased")
+    house.database_faults.down = Trouble.REFUSED
+
+
+def test_a_result_that_the_database_did_not_take_is_written_by_the_next_life(redis_url: str) -> None:
+    async def story() -> None:
+        async with VirtualHouse(redis_url, changes=SLOWLY_BUSY).standing() as house:
+            await house.start()
+            await one_busy(house)
+            await house.until(lambda: len(house.journal) == 1, "in the journal")
+            assert "database is slow" in house.daemon.ledger.trouble or house.daemon.ledger.trouble == "it is away"
+            await house.kill()
+            assert house.cdrs() == []
+            house.calm()
+            await house.start()
+            (cdr,) = house.cdrs()
+            assert (cdr.disposition, cdr.sip_status) == (Disposition.BUSY, 486)  # not `unknown`
+            assert house.journal == []
+            assert house.finished
+
+    run_virtually(story)
+
+
+def test_the_journal_is_emptied_when_the_database_is_back(redis_url: str) -> None:
+    async def story() -> None:
+        async with VirtualHouse(redis_url, changes=SLOWLY_BUSY).standing() as house:
+            await house.start()
+            await one_busy(house)
+            await house.until(lambda: len(house.journal) == 1, "in the journal")
+            house.calm()
+            await house.until(lambda: house.finished and not house.journal, "written")
+            assert len(house.cdrs()) == 1
+            assert house.daemon.ledger.trouble == ""
+
+    run_virtually(story)
+
+
+def test_no_call_is_placed_while_results_wait(redis_url: str) -> None:
+    async def story() -> None:
+        async with VirtualHouse(redis_url).standing() as house:
+            await house.start()
+            await house.begin([number(index, 1) for index in range(40)], AGENTS)
+            await house.until(lambda: len(house.cdrs()) > 3, "under way")
+            house.database_faults.down = Trouble.HANGING
+            await house.until(lambda: bool(house.daemon.ledger.trouble), "noticed")
+            placed = len(house.customers())
+            await house.until(lambda: not house.switch.statistics().live - len(AGENTS), "over")
+            assert len(house.customers()) <= placed + len(AGENTS)
+
+            def is_told() -> bool:
+                reason = house.daemon.campaigns._running["test"].runner.view.reason
+                return "results cannot be written" in reason
+
+            await house.until(is_told, "told")
+            house.calm()
+            await house.until(lambda: len(house.customers()) > placed + 5, "dialing again")
+
+    run_virtually(story)
+
+
+def test_all_dialing_ends_at_once_though_the_database_is_away(redis_url: str) -> None:
+    async def story() -> None:
+        async with VirtualHouse(redis_url).standing() as house:
+            await house.start()
+            await house.begin([number(0, 8), *(number(index, 5) for index in range(1, 9))], AGENTS)
+            await house.until(lambda: any(one.partner for one in house.customers()), "talking")
+            house.database_faults.down = Trouble.REFUSED
+            told = await house.daemon.desk.stop_all()
+            assert "not written down yet: it is away" in told
+            placed = len(house.customers())
+            await house.until(lambda: len(house.switch.channels) == len(AGENTS) + 1, "taken back")
+            assert sum(one.partner is not None for one in house.switch.channels.values()) == 2  # they talk on
+            house.calm()
+            await house.until(lambda: not house.journal and not house.daemon.ledger.unwritten, "written")
+
+            def stopped() -> bool:
+                return house.rows("SELECT status FROM campaign") == [(CampaignStatus.STOPPED.value,)]
+
+            await house.until(stopped, "stopped")
+            assert len(house.customers()) == placed
+            await house.begin_running()
+            await house.until(lambda: len(house.customers()) > placed, "started again")
+
+    run_virtually(story)
+
+
+def test_nothing_goes_wrong_where_nothing_goes_wrong(redis_url: str) -> None:
+    house = run_virtually(a_few_calls, redis_url)
+    assert house.journal == []

@@ -1,0 +1,174 @@
+"""What an operator does to a running daemon: stop all dialing, change the configuration."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from campaigns.campaign import CampaignStatus
+from dialer.agents.agent import AgentState
+from dialer.errors import ConfigurationError
+from dialer.settings import check_reloadable, parse_settings
+from tests.house import House, eventually, house, number, outcomes, settings_text
+from tests.test_command_line import dialer
+
+
+async def test_stop_all_ends_dialing_in_every_campaign_and_no_conversation(tmp_path: Path) -> None:
+    async with house(tmp_path) as home, home.living():
+        await home.campaign()
+        await home.campaign("other")
+        await home.leads([number(1, 8), number(2, 5)])
+        await home.leads([number(3, 5)], campaign="other")
+        await home.ready("1000", "1001")
+        await home.ready("1002", campaign="other")
+        await home.set_status(CampaignStatus.RUNNING)
+        await home.set_status(CampaignStatus.RUNNING, "other")
+
+        async def one_talks_and_two_ring() -> bool:
+            truth = home.switch.statistics()
+            return truth.bridged == 1 and truth.originated == 3
+
+        await eventually(one_talks_and_two_ring)
+        assert "all dialing has ended" in await home.daemon.desk.stop_all()
+        assert outcomes(await home.closed(1)) == {"cancelled": 1}
+        assert outcomes(await home.closed(1, "other")) == {"cancelled": 1}
+        status = await home.daemon.desk.status()
+        assert {one["status"] for one in status["campaigns"]} == {"stopped"}
+        assert sum(one["calls"]["talking"] for one in status["campaigns"]) == 1
+
+
+def test_stop_all_without_a_daemon_stops_them_in_the_database(tmp_path: Path) -> None:
+    config = tmp_path / "dialer.toml"
+    config.write_text(settings_text(tmp_path, 1))
+    definition = tmp_path / "spring.toml"
+    definition.write_text('name = "spring"\ngateways = ["carrier_a"]\ncountry = "US"\n')
+    dialer("campaign", "add", str(definition), config=config)
+    dialer("campaign", "start", "spring", config=config)
+    assert dialer("stop-all", config=config).stdout == "no daemon is running; stopped in the database: spring\n"
+    assert "stopped" in dialer("campaign", "list", config=config).stdout
+
+
+TABLES = """
+[[switch]]
+name = "fs"
+[[gateway]]
+name = "carrier_a"
+switch = "fs"
+caller_id = "1"
+concurrency = 10
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (("concurrency = 10", "concurrency = 20"), ""),
+        (('name = "carrier_a"', 'name = "carrier_b"'), ""),
+        (("", '[log]\nlevel = "debug"\n'), ""),
+        (("", "[calls]\ndrain_seconds = 3\n"), ""),
+        (("", "[calls]\nagent_lease_seconds = 60\n"), "calls.agent_lease_seconds"),
+        (("", '[redis]\nprefix = "other:"\n'), "redis"),
+        (("", '[door]\npath = "/run/other.sock"\n'), "door"),
+        (("", '[database]\nurl = "sqlite:////srv/x.db"\n'), "database"),
+        (('name = "fs"\n', 'name = "fs"\nport = 8022\n'), "switch"),
+    ],
+)
+def test_what_a_running_daemon_takes_over(change: tuple[str, str], named: str) -> None:
+    old, new = change
+    running = parse_settings(TABLES, "test")
+    changed = parse_settings(TABLES.replace(old, new, 1) if old else TABLES + new, "test")
+    assert changed != running
+    if named:
+        with pytest.raises(ConfigurationError, match=f"^{named}: cannot be changed while the daemon runs"):
+            check_reloadable(running, changed)
+    else:
+        check_reloadable(running, changed)
+
+
+@asynccontextmanager
+async def process(home: House) -> AsyncIterator[tuple[trio.Process, Path]]:
+    """A daemon in a process of its own, and its configuration file."""
+    config = home.folder / "dialer.toml"
+    config.write_text(settings_text(home.folder, home.settings.switch[0].port))
+    command = [sys.executable, "-m", "dialer", "run", "--config", str(config)]
+    with (home.folder / "daemon.log").open("wb") as log:
+        running = await trio.lowlevel.open_process(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+
+            async def answers() -> bool:
+                done = await trio.to_thread.run_sync(lambda: dialer("status", config=config))
+                return done.returncode == 0 and "ready" in done.stdout
+
+            await eventually(answers)
+            yield running, config
+        finally:
+            if running.returncode is None:
+                running.kill()
+            with trio.CancelScope(shield=True):
+                await running.wait()
+
+
+async def test_the_configuration_is_taken_over_whole_or_not_at_all(tmp_path: Path) -> None:
+    async with house(tmp_path) as home, process(home) as (running, config):
+        good = config.read_text()
+
+        async def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+            return await trio.to_thread.run_sync(lambda: dialer(*arguments, config=config))
+
+        assert (await run("reload")).stdout == "nothing in the configuration has changed\n"
+        config.write_text(good.replace("concurrency = 50", "concurrency = 7"))
+        assert (await run("reload")).stdout == "taken over: gateway\n"
+        assert "7" in (await run("status")).stdout
+        # One thing that can be taken over, and one that cannot: neither is.
+        config.write_text(good.replace("concurrency = 50", "concurrency = 9").replace('"test"', '"another"', 1))
+        refused = await run("reload")
+        assert refused.returncode != 0
+        assert "node: cannot be changed while the daemon runs" in refused.stderr
+        running.send_signal(signal.SIGHUP)
+
+        async def told() -> bool:
+            return b"configuration_refused" in (tmp_path / "daemon.log").read_bytes()
+
+        await eventually(told)
+        config.write_text(good.replace("concurrency = 50", "concurrency = 11"))
+        running.send_signal(signal.SIGHUP)
+
+        async def taken_over() -> bool:
+            return b"taken over: gateway" in (tmp_path / "daemon.log").read_bytes()
+
+        await eventually(taken_over)
+        running.terminate()
+        assert await running.wait() == 0
+
+
+async def test_a_second_sigterm_ends_it_at_once(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        text = settings_text(tmp_path, home.settings.switch[0].port).replace(
+            "drain_seconds = 0", "drain_seconds = 600"
+        )
+        async with home.living():
+            await home.dial([number(1, 8)])
+            await home.ready("1000")
+            await home.agent_is("1000", AgentState.ON_CALL)
+        config = tmp_path / "dialer.toml"
+        config.write_text(text)
+        async with process(home) as (running, path):
+            path.write_text(text)
+            await trio.to_thread.run_sync(lambda: dialer("reload", config=path))
+            running.terminate()
+
+            async def stopping() -> bool:
+                return b"daemon_stopping" in (tmp_path / "daemon.log").read_bytes()
+
+            await eventually(stopping)
+            running.terminate()
+            with trio.fail_after(5):
+                assert await running.wait() == -signal.SIGTERM
+        assert len(home.switch.channels) == 2  # and still they talk
