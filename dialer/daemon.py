@@ -55,6 +55,7 @@ log = structlog.get_logger()
 LAST_WORDS_SECONDS: Final = 5.0
 # A switch that is away longer than this does not keep wrap-ups and dead leases from ending.
 RECOVERY_SECONDS: Final = 15.0
+RESTORE_AGAIN_SECONDS: Final = 0.5
 
 
 @asynccontextmanager
@@ -160,10 +161,7 @@ class Daemon:
         door = self.settings.door
         _prefer_the_event_loop()
         await self.ledger.replay()
-        try:
-            await self.roster.restore(await self._known_of_agents())
-        except UnavailableError as error:
-            log.warning("roster_unavailable", error=str(error))
+        await self._restore_agents()  # before anybody can ask for something at the door
         async with trio.open_nursery() as services:
             if handle_signals:
                 services.start_soon(partial(obey_signals, stop, on_hangup=self._reload_and_tell))
@@ -226,10 +224,21 @@ class Daemon:
 
     async def _keep_agents(self) -> None:
         """Leases run out only after recovery had its chance to renew what a former life held."""
+        while not await self._restore_agents():  # noqa: ASYNC110 - Redis tells nobody that it is back
+            await trio.sleep(RESTORE_AGAIN_SECONDS)
         with trio.move_on_after(RECOVERY_SECONDS):
             for switch in self.switches.values():
                 await switch.wait_ready()
         await self.roster.keep_house(self._known_of_agents)
+
+    async def _restore_agents(self) -> bool:
+        """Tells Redis of the agents, should it know none; False if that was not possible."""
+        try:
+            await self.roster.restore(await self._known_of_agents())
+        except UnavailableError as error:
+            log.warning("roster_unavailable", error=str(error))
+            return False
+        return True
 
     async def _known_of_agents(self) -> Facts:
         """Everything that a Redis without data must be told of agents: who is logged in, where, on which leg."""

@@ -214,7 +214,7 @@ class Roster:
             if "EMPTY" not in str(error):
                 raise
             mark, freed, expired = "", 0, []
-        if mark != self._mark:
+        if not mark or mark != self._mark:
             await self.restore(await known())
         if expired:
             log.warning("claims_expired", attempts=expired)

@@ -8,7 +8,6 @@ from tests.faults.stories import AGENTS, a_few_calls
 from tests.faults.virtual import Trouble, VirtualHouse, run_virtually
 from tests.house import number
 
-
 # Long enough to look in between.
 SLOWLY_BUSY = {"gateways": {"carrier_a": {"fail_delay": 1.0}}}
 

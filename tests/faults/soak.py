@@ -1,0 +1,237 @@
+"""Long runs: `python -m tests.faults.soak`, or `make soak`.
+
+    stories    random stories as in test_random_faults.py, 100,000 of them
+    week       a virtual week, 1,000,000 calls, a random fault every few minutes
+    hour       one hour of real time at 50 calls/s, real processes, 10 SIGKILLs and a Redis that is killed
+
+Each prints one JSON line an hour, and fails with the seed when a promise is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import pytest
+import trio
+from sqlalchemy import text
+from sqlmodel import SQLModel, select
+
+from campaigns.lead import LeadStatus
+from campaigns.tables import AttemptRow, CdrRow, LeadRow
+from dialer.simulator.channel import Channel
+from tests.conftest import RedisServer
+from tests.faults.promises import check_always, check_at_rest, check_leads, check_people, comes_to_rest
+from tests.faults.steps import STEPS
+from tests.faults.virtual import VirtualHouse, run_virtually
+
+HOUR_SECONDS: Final = 3600.0
+# Faults that last until they are undone by somebody do not belong into a week; all others do.
+LONGEST_WAIT_SECONDS: Final = 60.0
+PEOPLE: Final = {
+    "heartbeat_seconds": 20.0,
+    "phones": [{"extensions": "1000-1039", "answer_delay": 0.3}],
+    "gateways": {
+        "carrier_a": {
+            "ring_delay": {"kind": "uniform", "low": 0.1, "high": 0.5},
+            "answer_delay": {"kind": "uniform", "low": 0.5, "high": 4.0},
+            "fail_delay": 0.3,
+            "talk": {"kind": "lognormal", "median": 4.0, "sigma": 0.8},
+            "patience": 30.0,
+            "hang_up_after": 0.2,
+            "gives_up_after": 4.0,
+            "mix": {"answer": 60, "busy": 15, "no_answer": 5, "unavailable": 10, "answer_hang_up": 10},
+            "scripts": [],
+        }
+    },
+}
+
+
+def tell(name: str, value: float, unit: str, **more: Any) -> None:
+    print(json.dumps({"name": name, "value": value, "unit": unit, **more}), flush=True)
+
+
+@contextmanager
+def redis_server() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="soak-") as directory:
+        server = RedisServer(Path(directory))
+        server.start()
+        try:
+            yield server.url
+        finally:
+            server.stop()
+
+
+class Week:
+    """One house, many days. What has been checked is forgotten, so that only what the daemon keeps can grow."""
+
+    def __init__(self, house: VirtualHouse, dice: random.Random, agents: list[str]) -> None:
+        self.house = house
+        self.calls = 0
+        self.faults: Counter[str] = Counter()
+        self._dice = dice
+        self._agents = agents
+        self._next_lead = 0
+
+    def add_leads(self, count: int) -> None:
+        """More people to call."""
+        now = self.house.clock.now()
+        first, self._next_lead = self._next_lead, self._next_lead + count
+
+        def work(session: Any) -> None:
+            for index in range(first, first + count):
+                session.add(
+                    LeadRow(
+                        campaign_id=1,
+                        number=f"+1202{2000000 + index % 7_900_000}",
+                        zones='["America/New_York"]',
+                        status=LeadStatus.NEW,
+                        due_at=now - timedelta(seconds=1),
+                        created_at=now,
+                        updated_at=now,
+                    )
+                )
+
+        self.house.sql(work)
+
+    async def break_things(self) -> None:
+        """A random fault every few minutes."""
+        while True:
+            await trio.sleep(self._dice.uniform(60.0, 300.0))
+            step = self._dice.choice(STEPS)
+            self.faults[step.__name__] += 1
+            await step(self.house, self._dice)
+            check_always(self.house)
+
+    async def keep_supplied(self) -> None:
+        while True:
+            (waiting,) = self.house.rows("SELECT count(*) FROM lead WHERE status IN ('new', 'waiting')")[0]
+            if waiting < 2000:
+                self.add_leads(4000)
+            await trio.sleep(60.0)
+
+    def forget_checked(self) -> None:
+        """Checks every lead that is finished and everybody called for it, and forgets them."""
+        house = self.house
+        check_always(house)
+        finished = "SELECT id FROM lead WHERE status IN ('done', 'dead', 'exhausted')"
+        rows = house.rows(f"SELECT uuid, lead_id FROM attempt WHERE lead_id IN ({finished})")
+        uuids = {uuid for uuid, _ in rows}
+        check_leads(_Some(house, finished), max_attempts=2)
+        check_people(_Some(house, finished, [one for one in house.people if one.uuid in uuids]), LONGEST_WAIT_SECONDS)
+        self.calls += len(uuids)
+        channels = house.switch.channels
+        house.people[:] = [
+            one for one in house.people if one.uuid not in uuids and (one.gateway or one.uuid in channels)
+        ]
+        with house.engine.begin() as connection:
+            for table in ("cdr", "attempt"):
+                connection.exec_driver_sql(f"DELETE FROM {table} WHERE lead_id IN ({finished})")
+            connection.exec_driver_sql(f"DELETE FROM lead WHERE id IN ({finished})")
+
+
+class _Some:
+    """A part of a house: the leads that a query names, their attempts and records, and some of the people."""
+
+    def __init__(self, house: VirtualHouse, lead_ids: str, people: Sequence[Channel] = ()) -> None:
+        self._house = house
+        self._where = text(f"lead_id IN ({lead_ids})")
+        self._leads = text(f"id IN ({lead_ids})")
+        self._people = people
+
+    def leads(self) -> Sequence[LeadRow]:
+        return self._house.sql(lambda session: session.exec(select(LeadRow).where(self._leads)).all())
+
+    def attempts(self) -> Sequence[AttemptRow]:
+        return self._house.sql(lambda session: session.exec(select(AttemptRow).where(self._where)).all())
+
+    def cdrs(self) -> Sequence[CdrRow]:
+        return self._house.sql(lambda session: session.exec(select(CdrRow).where(self._where)).all())
+
+    def customers(self) -> list[Channel]:
+        return [one for one in self._people if one.gateway]
+
+
+async def week(redis_url: str, *, calls: int, agents: int, seed: int) -> None:
+    """Dials until so many calls are over, then lets everything come to rest."""
+    extensions = [str(1000 + index) for index in range(agents)]
+    async with VirtualHouse(redis_url, seed=seed, changes=PEOPLE, concurrency=200).standing() as house:
+        await house.start()
+        live = Week(house, random.Random(seed), extensions)
+        await house.begin([], extensions, wrap_up_seconds="1.0", retries="{ max_attempts = 2 }")
+        live.add_leads(4000)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(house.agents_come_back)
+            nursery.start_soon(live.break_things)
+            nursery.start_soon(live.keep_supplied)
+            started, hours = time.perf_counter(), 0
+            while live.calls < calls:
+                await trio.sleep(HOUR_SECONDS / 4)
+                live.forget_checked()
+                hours += 1
+                if hours % 4 == 0:
+                    gc.collect()
+                    tell(
+                        "soak.week",
+                        live.calls,
+                        "calls",
+                        virtual_hours=hours / 4,
+                        faults=sum(live.faults.values()),
+                        memory_mb=round(psutil.Process().memory_info().rss / 1e6, 1),
+                        tasks=trio.lowlevel.current_statistics().tasks_living,
+                        lives=house.lives,
+                        seconds=round(time.perf_counter() - started),
+                    )
+            nursery.cancel_scope.cancel()
+        with house.engine.begin() as connection:
+            lead = SQLModel.metadata.tables["lead"]
+            connection.execute(lead.delete().where(lead.c.status.in_(["new", "waiting"])))
+        live.forget_checked()
+        house.calm()
+        await house.come_back_all(extensions)
+        await comes_to_rest(house, agents)
+        await check_at_rest(house, longest_wait_seconds=LONGEST_WAIT_SECONDS)
+        tell("soak.week.done", live.calls, "calls", faults=dict(live.faults))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", default=["stories", "week", "hour"])
+    parser.add_argument("--calls", type=int, default=1_000_000, help="of the week")
+    parser.add_argument("--stories", type=int, default=100_000)
+    parser.add_argument("--minutes", type=float, default=60.0, help="of the hour")
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    chosen = parser.parse_args()
+    print(f"seed {chosen.seed}", flush=True)
+    for what in chosen.what:
+        if what == "stories":
+            os.environ["DIALER_RANDOM_STORIES"] = str(chosen.stories)
+            status = pytest.main(["-q", "-n", "2", "tests/faults/test_random_faults.py"])
+            if status:
+                sys.exit(int(status))
+        elif what == "week":
+            with redis_server() as url:
+                run_virtually(week, url, calls=chosen.calls, agents=20, seed=chosen.seed)
+        elif what == "hour":
+            from tests.faults.real_time import hour
+
+            trio.run(hour, chosen.minutes, chosen.seed)
+        else:
+            parser.error(f"there is no {what!r}")
+
+
+if __name__ == "__main__":
+    main()
