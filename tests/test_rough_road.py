@@ -170,6 +170,7 @@ async def test_a_daemon_that_dies_finds_its_conversation_again(tmp_path: Path) -
             await home.daemon.desk.agent_hangup("1000")
             (cdr,) = await home.closed(1)
             assert (cdr.disposition.value, cdr.agent) == ("bridged", "1000")
+            assert (cdr.hangup_cause, cdr.hung_up_by) == ("NORMAL_CLEARING", "dialer")
             await home.all_put_back("1000")
 
 

@@ -34,6 +34,8 @@ log = structlog.get_logger()
 
 HANGUP_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 10.0
+# HANGUP_COMPLETE, with the SIP status and who hung up, follows HANGUP within a frame or two.
+COMPLETE_SECONDS: Final = 2.0
 
 
 async def reconcile_legs(world: World, switch: Switch, snapshot: Snapshot) -> None:
@@ -143,6 +145,9 @@ async def resolve_attempt(
             await _ask(switch, Kill(row.uuid, "NORMAL_CLEARING" if watch.leg.answered else "ORIGINATOR_CANCEL"))
             with trio.move_on_after(HANGUP_SECONDS):
                 await watch.wait_until(lambda leg: leg.ended)
+        if watch.leg.ended:
+            with trio.move_on_after(COMPLETE_SECONDS):
+                await watch.wait_until(lambda leg: leg.complete)
         if watch.leg.bridged_us and not ending.agent and claim is not None:
             ending = attrs.evolve(ending, agent=claim.extension)
         await _write_down(row, watch.leg, ending, campaign, world)
