@@ -156,7 +156,8 @@ async def test_a_switch_that_restarts_leaves_nothing_but_unknowns_and_new_legs(t
         await home.all_put_back("1000")
 
 
-async def test_a_daemon_that_dies_finds_its_conversation_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hung_up_by", ["dialer", "agent", "customer"])
+async def test_a_daemon_that_dies_finds_its_conversation_again(tmp_path: Path, hung_up_by: str) -> None:
     async with house(tmp_path) as home:
         async with home.cut_short():
             await home.dial([number(1, 8)])
@@ -167,10 +168,15 @@ async def test_a_daemon_that_dies_finds_its_conversation_again(tmp_path: Path) -
             await home.agent_is("1000", AgentState.ON_CALL)
             assert await home.lead_counts() == {"dialing": 1}
             assert home.switch.statistics().originated == 1
-            await home.daemon.desk.agent_hangup("1000")
+            leg = (await home.agent("1000")).leg
+            if hung_up_by == "dialer":
+                await home.daemon.desk.agent_hangup("1000")
+            else:
+                (customer,) = {*home.switch.channels} - {leg}
+                home.switch.hang_up(leg if hung_up_by == "agent" else customer)
             (cdr,) = await home.closed(1)
             assert (cdr.disposition.value, cdr.agent) == ("bridged", "1000")
-            assert (cdr.hangup_cause, cdr.hung_up_by) == ("NORMAL_CLEARING", "dialer")
+            assert (cdr.hangup_cause, cdr.hung_up_by) == ("NORMAL_CLEARING", hung_up_by)
             await home.all_put_back("1000")
 
 

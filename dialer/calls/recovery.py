@@ -7,6 +7,7 @@ is closed as `unknown`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from typing import Final
 
@@ -19,7 +20,7 @@ from campaigns.hopper import Lease
 from campaigns.recycle import next_step
 from campaigns.tables import AttemptRow
 from dialer.agents.roster import Claim
-from dialer.calls.leg import Leg
+from dialer.calls.leg import HungUpBy, Leg
 from dialer.calls.live_calls import LegWatch
 from dialer.calls.snapshot import Snapshot
 from dialer.calls.world import World
@@ -127,7 +128,6 @@ async def resolve_attempt(
             ending = Ending(unknown=True)
         elif other_leg:
             watch.become(watch.leg.found(now_us, bridged_with=other_leg))
-            ending = Ending(agent=claim.extension if claim is not None else "", agent_leg=other_leg)
             if gateway is not None:
                 try:
                     await gateway.adopt(row.uuid)
@@ -135,8 +135,19 @@ async def resolve_attempt(
                     log.warning("slot_not_adopted", attempt=row.uuid, error=str(error))
             log.info("conversation_adopted", attempt=row.uuid)
             await _ask(switch, Unschedule(row.uuid))
-            with trio.move_on_after(world.calls.longest_conversation_seconds):
-                await watch.wait_until(lambda leg: not leg.bridged)
+            if claim is not None:
+                with contextlib.suppress(UnavailableError):  # the lease is renewed by token all the same
+                    await world.roster.bridged(claim)  # the former life may have died before it said so
+            with world.live_calls.follow(other_leg, row.switch) as agent_leg:
+                with trio.move_on_after(world.calls.longest_conversation_seconds):
+                    await watch.wait_until(lambda leg: not leg.bridged)
+                ending = Ending(
+                    agent=claim.extension if claim is not None else "",
+                    agent_leg=other_leg,
+                    agent_ended_it=await _ended_it(agent_leg),
+                )
+                if claim is not None:
+                    claim.leg_lost = agent_leg.leg.ended  # nobody is to be sent to it
         elif snapshot.channels[row.uuid].callstate == "ACTIVE" if row.uuid in snapshot.channels else False:
             watch.become(watch.leg.found(now_us))  # somebody has answered, and finds nobody
         if switch is not None and not watch.leg.ended:
@@ -156,6 +167,15 @@ async def resolve_attempt(
     if claim is not None:
         claim.wrap_up_seconds = campaign.wrap_up_seconds if watch.leg.bridged_us else 0.0
         await world.roster.release(claim)
+
+
+async def _ended_it(agent_leg: LegWatch) -> bool:
+    """Both legs may have ended, in either order: only their SIP dialogues tell who began."""
+    if not agent_leg.leg.ended:
+        return False
+    with trio.move_on_after(COMPLETE_SECONDS):
+        await agent_leg.wait_until(lambda leg: leg.complete)
+    return agent_leg.leg.hung_up_by is HungUpBy.FAR_END
 
 
 async def _write_down(row: AttemptRow, leg: Leg, ending: Ending, campaign: Campaign, world: World) -> None:
