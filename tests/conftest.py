@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -25,7 +26,10 @@ PATIENCE_SECONDS = 10.0
 
 
 class RedisServer:
-    """A redis-server that can be stopped and started again with its data, always at the same `url`."""
+    """A redis-server that can be stopped and started again, always at the same `url`.
+
+    It has its data again, but for what `forget` threw away while it was stopped.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -64,6 +68,17 @@ class RedisServer:
             self._process.terminate()
             self._process.wait(PATIENCE_SECONDS)
             self._process = None
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(PATIENCE_SECONDS)
+            self._process = None
+
+    def forget(self) -> None:
+        assert self._process is None, "a running one would write its data again"
+        shutil.rmtree(self._directory / "appendonlydir", ignore_errors=True)
+        (self._directory / "appendonly.aof").unlink(missing_ok=True)  # where Redis 6 keeps it
 
 
 def _running() -> Iterator[RedisServer]:

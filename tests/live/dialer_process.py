@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,13 @@ class Dialer:
     """One configured dialer. `cli` runs a command, `running` the daemon."""
 
     def __init__(
-        self, laboratory: Laboratory, folder: Path, *, concurrency: int = 200, calls_per_second: int = 100
-    ) -> None:
+        self, laboratory: Laboratory, folder: Path, *, concurrency: int = 200, calls_per_second: int = 100,
+        port: int | None = None, redis_url: str | None = None,
+    ) -> None:  # fmt: skip
+        """
+        :param port: Where the daemon finds the event socket, when not at the laboratory's own port.
+        :param redis_url: A Redis of the test's; by default the daemon runs one.
+        """
         self.folder = folder
         self.config = folder / "dialer.toml"
         self.log = folder / "daemon.log"
@@ -33,7 +39,7 @@ class Dialer:
 node = "live"
 [[switch]]
 name = "real"
-port = {laboratory.esl_port}
+port = {port or laboratory.esl_port}
 password_file = "{folder}/password"
 domain = "{laboratory.domain}"
 recordings_dir = "{laboratory.recordings}"
@@ -47,6 +53,8 @@ calls_per_second = {calls_per_second}
 url = "sqlite:///{folder}/dialer.db"
 [door]
 path = "{folder}/door.sock"
+[redis]
+{f'url = "{redis_url}"' if redis_url is not None else ""}
 """
         )
 
@@ -58,6 +66,18 @@ path = "{folder}/door.sock"
         if check:
             assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode() + ("" if check else done.stderr.decode())
+
+    async def cli_for_each(self, *commands: Sequence[str]) -> None:
+        """Runs each command, two at a time: each is a process that takes a second of a core to start."""
+        limiter = trio.CapacityLimiter(2)
+
+        async def one(command: Sequence[str]) -> None:
+            async with limiter:
+                await self.cli(*command)
+
+        async with trio.open_nursery() as nursery:
+            for command in commands:
+                nursery.start_soon(one, command)
 
     async def campaign(self, name: str, **settings: str) -> None:
         """Adds a campaign that calls at any hour; settings are TOML values."""
@@ -78,6 +98,11 @@ path = "{folder}/door.sock"
 
     async def cdrs(self, campaign: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (await self.cli("cdr", "--campaign", campaign, "--json")).splitlines()]
+
+    def open_attempts(self) -> list[str]:
+        """The uuids of those that have no result yet, as the database holds them."""
+        with closing(sqlite3.connect(f"file:{self.folder}/dialer.db?mode=ro", uri=True)) as database:
+            return [uuid for (uuid,) in database.execute("SELECT uuid FROM attempt WHERE closed_at IS NULL")]
 
     async def campaign_status(self, name: str) -> dict[str, Any]:
         return next(one for one in (await self.status())["campaigns"] if one["name"] == name)
