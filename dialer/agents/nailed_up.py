@@ -177,7 +177,9 @@ class NailedUpPhones:
         tended_since = armed_at = trio.current_time()
         while not watch.leg.ended:
             bridged = watch.leg.bridged
-            if bridged and not armed_for_talk:
+            if not switch.ready:
+                pass  # the handle is far away, and what is asked now is not heard
+            elif bridged and not armed_for_talk:
                 with trio.move_on_after(REARM_AFTER_SECONDS):
                     await watch.wait_until(lambda leg: not leg.bridged)
                 if watch.leg.bridged:

@@ -34,6 +34,10 @@ RELEASE_SECONDS: Final = 10.0
 SWEEP_SECONDS: Final = 0.1
 
 
+class ForgottenError(UnavailableError):
+    """Redis has lost its data, and is not to be believed until it has been told what there is."""
+
+
 @attrs.define
 class Claim:
     """An agent held for one attempt. `wrap_up_seconds` and `leg_lost` say how to give it back.
@@ -73,6 +77,9 @@ class Roster:
         self._held: dict[str, _Held] = {}
         # Which life of Redis' data this daemon has told what it knows; another one has forgotten it.
         self._mark = ""
+        self._renewed_at = 0.0
+        # Releases that Redis was not there for, by token: how long to wrap up, and the leg that was lost.
+        self._owed: dict[str, tuple[int, str]] = {}
         self._turns: defaultdict[tuple[str, str], trio.Lock] = defaultdict(trio.Lock)
         self._freed = trio.Event()
         self._listeners: list[Callable[[], None]] = []
@@ -86,7 +93,12 @@ class Roster:
 
     async def _do(self, verb: str, *args: str | int) -> Any:
         now_ms = int(self._clock.now().timestamp() * 1000)
-        return await self._script([self._prefix], [verb, now_ms, *args])
+        try:
+            return await self._script([self._prefix], [verb, now_ms, *args])
+        except UnavailableError as error:
+            if "EMPTY" in str(error):
+                raise ForgottenError(str(error)) from error
+            raise
 
     async def change(self, extension: str, **facts: str | int) -> AgentState:
         """Sets facts of an agent (field names of `Agent`) and gives the state that follows."""
@@ -166,18 +178,24 @@ class Roster:
         return Claim(agent.token, agent.extension, agent.leg, agent.phones, bridge_asked=True)
 
     async def release(self, claim: Claim) -> None:
-        """Gives a claimed agent back. With Redis away the lease does it in its time."""
+        """Gives a claimed agent back; with Redis away as soon as it is back, or the lease does it in its time."""
         self._held.pop(claim.token, None)
         if claim.kept:
             return
+        wrap_up_ms, lost_leg = int(claim.wrap_up_seconds * 1000), claim.leg if claim.leg_lost else ""
         try:
             with trio.fail_after(RELEASE_SECONDS):
-                await self._do(
-                    "release", claim.token, int(claim.wrap_up_seconds * 1000), claim.leg if claim.leg_lost else ""
-                )
+                await self._do("release", claim.token, wrap_up_ms, lost_leg)
         except (UnavailableError, trio.TooSlowError) as error:
+            self._owed[claim.token] = (wrap_up_ms, lost_leg)
             log.error("agent_release_failed", agent=claim.extension, attempt=claim.token, error=str(error))
         self._tell_freed()
+
+    async def _release_owed(self) -> None:
+        for token, (wrap_up_ms, lost_leg) in list(self._owed.items()):
+            await self._do("release", token, wrap_up_ms, lost_leg)
+            del self._owed[token]
+            self._tell_freed()
 
     async def bridged(self, claim: Claim) -> None:
         """Marks a claim as a conversation."""
@@ -191,31 +209,33 @@ class Roster:
 
         A Redis that has lost its data is told what `known` says (facts by extension) and which claims are held.
         """
-        renewed_at = trio.current_time()
         watch = ClockWatch(self._clock)
+        self._renewed_at = trio.current_time()
         while True:
             try:
-                # Renewed first: after Redis was away, or the clock was set forward, a sweep would take conversations
-                # for dead that are going on.
-                if watch.jump_seconds() or trio.current_time() - renewed_at > self._lease_ms / 3000:
-                    if self._held:
-                        await self.renew(list(self._held))
-                    renewed_at = trio.current_time()
-                await self._sweep(known)
+                try:
+                    await self._renew_and_sweep(watch)
+                except ForgottenError:
+                    await self.restore(await known())
             except UnavailableError as error:
                 log.warning("roster_unavailable", error=str(error))
                 await trio.sleep(1.0)
             await trio.sleep(SWEEP_SECONDS)
 
-    async def _sweep(self, known: Callable[[], Awaitable[Facts]]) -> None:
-        try:
-            mark, freed, *expired = await self._do("sweep")
-        except UnavailableError as error:
-            if "EMPTY" not in str(error):
-                raise
-            mark, freed, expired = "", 0, []
-        if not mark or mark != self._mark:
-            await self.restore(await known())
+    async def _renew_and_sweep(self, watch: ClockWatch) -> None:
+        """Gives back what is owed, renews, and only then sweeps.
+
+        After Redis was away, or the clock was set forward, a sweep would take conversations for dead that are going
+        on, and mistrust the legs of those that are over.
+        """
+        await self._release_owed()
+        if watch.jump_seconds() or trio.current_time() - self._renewed_at > self._lease_ms / 3000:
+            if self._held:
+                await self.renew(list(self._held))
+            self._renewed_at = trio.current_time()
+        mark, freed, *expired = await self._do("sweep")
+        if mark != self._mark:
+            raise ForgottenError("another daemon has told Redis what it knows, and it knows nothing of ours")
         if expired:
             log.warning("claims_expired", attempts=expired)
         if freed or expired:
@@ -235,7 +255,7 @@ class Roster:
         }
         wanted = json.dumps({"agents": texts, "claims": claims})
         mark = await self._do("restore", str(uuid.uuid4()), self._lease_ms, wanted)
-        if self._mark:
+        if self._mark and mark != self._mark:
             log.warning("redis_lost_its_data", agents=len(texts), claims=len(claims))
         self._mark = mark
         self._tell_freed()

@@ -283,10 +283,6 @@ class Attempt:
                 lambda: agent_leg.wait_until(lambda leg: leg.ended),
                 lambda: self._switch.refused(ticket),
             )
-        if customer.leg.bridged_with != agent_uuid and not self._switch.ready:
-            # The link went in the 44 ms a bridge takes: only a look at the switch tells what became of it.
-            with trio.move_on_after(UNKNOWN_SECONDS):
-                await self._switch.wait_ready()
         if customer.leg.bridged_with == agent_uuid or await self._was_bridged_unseen(customer, agent_leg, ticket):
             return True
         claim.bridge_refused = (ticket.result or ticket.reply).startswith("-")
@@ -297,18 +293,29 @@ class Attempt:
         return False
 
     async def _was_bridged_unseen(self, customer: LegWatch, agent_leg: LegWatch, ticket: Ticket) -> bool:
-        """Asks the switch before a bridge is given up: if only its event was lost, they talk by now."""
-        if customer.leg.ended or agent_leg.leg.ended or (ticket.result or ticket.reply).startswith("-"):
-            return False
-        try:  # set when the bridge stands (switch_ivr_bridge.c, `switch_ivr_multi_threaded_bridge`)
-            other = await self._switch.run_command(GetVariable(self.uuid, "last_bridge_to"))
-        except (UnavailableError, OutcomeUnknownError, CommandRefusedError):
-            return False
-        if other.strip() != agent_leg.leg.uuid:
-            return False
-        now_us = microseconds(self._world.clock.now())
-        customer.become(customer.leg.found(now_us, bridged_with=agent_leg.leg.uuid))
-        return customer.leg.bridged
+        """Asks the switch before a bridge is given up: if only its event was lost, they talk by now.
+
+        The link may go in the 44 ms that a bridge takes: then this waits for the next one.
+        """
+        agent_uuid = agent_leg.leg.uuid
+        with trio.move_on_after(UNKNOWN_SECONDS):
+            while not (customer.leg.bridged or customer.leg.ended or agent_leg.leg.ended):
+                if (ticket.result or ticket.reply).startswith("-"):
+                    return False
+                await self._switch.wait_ready()  # whatever recovery found is known from here on
+                try:  # set when the bridge stands (switch_ivr_bridge.c, `switch_ivr_multi_threaded_bridge`)
+                    other = await self._switch.run_command(GetVariable(self.uuid, "last_bridge_to"))
+                except CommandRefusedError:
+                    return False
+                except (UnavailableError, OutcomeUnknownError) as error:
+                    self._log.warning("bridge_not_asked_for", error=str(error))
+                    continue
+                if other.strip() != agent_uuid:
+                    return customer.leg.bridged_with == agent_uuid
+                if not customer.leg.ended:
+                    now_us = microseconds(self._world.clock.now())
+                    customer.become(customer.leg.found(now_us, bridged_with=agent_uuid))
+        return customer.leg.bridged_with == agent_uuid
 
     async def _talk(self, customer: LegWatch, agent_leg: LegWatch, claim: Claim) -> None:
         """The conversation, until either side hangs up."""

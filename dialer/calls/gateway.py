@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 import trio
@@ -22,6 +22,8 @@ from dialer.shared_state import SharedState
 
 log = structlog.get_logger()
 
+LOOK_SECONDS: Final = 1.0
+
 
 class Gateway:
     """One trunk. Methods raise UnavailableError when Redis is away."""
@@ -31,6 +33,7 @@ class Gateway:
     ) -> None:
         self.settings = settings
         self.held: set[str] = set()
+        self._owed: set[str] = set()  # given back while Redis was away
         self._script = script
         self._clock = clock
         self._keys = [f"{prefix}gateway:{settings.name}", f"{prefix}gateway_rate:{settings.name}"]
@@ -75,7 +78,15 @@ class Gateway:
             try:
                 await self._do(verb, *uuids)
             except UnavailableError as error:
+                self._owed.update(uuids)
                 log.error("slot_release_failed", gateway=self.name, attempts=len(uuids), error=str(error))
+
+    async def give_owed(self) -> None:
+        """Gives back what could not be given back before."""
+        owed = tuple(self._owed)
+        if owed:
+            await self._do("release", *owed)
+            self._owed.difference_update(owed)
 
     async def used(self) -> int:
         """How many slots are taken, by every daemon."""
@@ -130,10 +141,15 @@ class Gateways:
             await gateway.renew()
 
     async def keep_house(self) -> None:
-        """Renews the leases of all held slots until cancelled."""
+        """Renews the leases of all held slots until cancelled, and gives back what is owed."""
+        renewed_at = trio.current_time()
         while True:
-            await trio.sleep(self._lease_seconds / 3)
+            await trio.sleep(min(LOOK_SECONDS, self._lease_seconds / 3))
             try:
-                await self.renew()
+                for gateway in self._by_name.values():
+                    await gateway.give_owed()
+                if trio.current_time() - renewed_at >= self._lease_seconds / 3:
+                    await self.renew()
+                    renewed_at = trio.current_time()
             except UnavailableError as error:
                 log.warning("slots_not_renewed", error=str(error))

@@ -53,8 +53,15 @@ class LinkLimits:
 class Link:
     """A connection that is logged in and subscribed. Made by `run_link` only."""
 
-    def __init__(self, stream: trio.abc.Stream, conversation: Conversation, limits: LinkLimits) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        conversation: Conversation,
+        limits: LinkLimits,
+        on_end: Callable[[], None],
+    ) -> None:
         self._stream = stream
+        self._on_end = on_end
         self._conversation = conversation
         self._limits = limits
         self._wake_writer = trio.Event()
@@ -153,6 +160,7 @@ class Link:
     def _end(self, reason: str) -> None:
         if self._ended is None:
             self._ended = reason
+            self._on_end()  # before those who wait are woken: they are to find it gone
         for event in self._waiters.values():
             event.set()
         self._waiters.clear()
@@ -228,15 +236,17 @@ async def run_link(
     on_ready: Callable[[Link], None],
     on_event: Callable[[Event], None],
     on_jump: Callable[[SequenceJumped], None],
+    on_end: Callable[[], None] = lambda: None,
 ) -> str:
     """Lives one life of a connection over `stream` and says why it ended.
 
     Calls `on_ready` once, when login and subscription are done; from the first event on `on_event`, which must not
-    block. Closes the stream. Raises LoginRefusedError when the switch does not let us in; a broken protocol ends the
-    link like any other loss. When it returns or is cancelled, all who waited got OutcomeUnknownError.
+    block; and `on_end` at the very moment the link is of no more use. Closes the stream. Raises LoginRefusedError
+    when the switch does not let us in; a broken protocol ends the link like any other loss. When it returns or is
+    cancelled, all who waited got OutcomeUnknownError.
     """
     conversation = Conversation(password=password, subscription=subscription, peer=peer)
-    link = Link(stream, conversation, limits)
+    link = Link(stream, conversation, limits, on_end)
     ready = trio.Event()
     reasons: list[str] = []
     refused: list[LoginRefusedError] = []

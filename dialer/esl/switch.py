@@ -203,6 +203,11 @@ class Switch:
                     self._open_for_dialing.set()
                     log.info("switch_ready", switch=self.name, epoch=self.epoch)
 
+            def ended() -> None:
+                self._link = None
+                if self.ready:  # else somebody waits on it, and is to see the next epoch opened
+                    self._open_for_dialing = trio.Event()
+
             def ready(link: Link) -> None:
                 self._link = link
                 self.epoch += 1
@@ -219,13 +224,11 @@ class Switch:
                     on_ready=ready,
                     on_event=count_and_pass,
                     on_jump=count_jump,
+                    on_end=ended,
                 )
             except LoginRefusedError as error:  # carried past the nursery, which would wrap it in a group
                 refused = error
             finally:
-                self._link = None
-                if self.ready:  # else somebody waits on it, and is to see the next epoch opened
-                    self._open_for_dialing = trio.Event()
                 nursery.cancel_scope.cancel()
         if refused is not None:
             raise refused

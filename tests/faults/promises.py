@@ -100,9 +100,10 @@ async def _check_agents(house: VirtualHouse) -> None:
 
 
 async def _check_slots(house: VirtualHouse) -> None:
-    held = {uuid for gateway in house.daemon.gateways.all() for uuid in gateway.held}
-    assert not held, f"slots held for nobody: {held}"
-    used = [await gateway.used() for gateway in house.daemon.gateways.all()]
+    gateways = house.daemon.gateways.all()
+    # A runner that looks for leads holds some for a moment.
+    await house.until(lambda: not any(gateway.held for gateway in gateways), "all slots given back", 10.0)
+    used = [await gateway.used() for gateway in gateways]
     assert used == [0], f"slots in use at the end: {used}"
 
 
