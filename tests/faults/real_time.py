@@ -1,4 +1,4 @@
-"""An hour of real time: the real process at 50 calls/s, SIGKILLs and a Redis that is killed; at the end the promises."""
+"""An hour of real time: the real process at 50 calls/s, SIGKILLs, a Redis that is killed; at the end the promises."""
 
 from __future__ import annotations
 

@@ -200,7 +200,6 @@ async def week(redis_url: str, *, calls: int, agents: int, seed: int) -> None:
             lead = SQLModel.metadata.tables["lead"]
             connection.execute(lead.delete().where(lead.c.status.in_(["new", "waiting"])))
         live.forget_checked()
-        print(house.rows("SELECT number, status, due_at, last_disposition, attempts FROM lead"), house.clock.now())
         house.calm()
         await house.come_back_all(extensions)
         await comes_to_rest(house, agents)
