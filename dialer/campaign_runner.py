@@ -30,6 +30,8 @@ BETWEEN_DECISIONS_SECONDS: Final = 0.02
 EMPTY_HOPPER_SECONDS: Final = 1.0
 CAMPAIGN_LEASE_MS: Final = 10_000
 MAX_CALLS_A_DECISION: Final = 200
+# A process this far behind bridges people late: it finishes what it has begun before it begins more.
+OVERLOAD_SECONDS: Final = 0.1
 
 
 class CampaignLease:
@@ -127,6 +129,10 @@ class CampaignRunner:
         """One decision for each switch the campaign's trunks are on: an agent can be bridged on their own only."""
         if self._ledger.trouble:
             self.view.reason = f"results cannot be written: {self._ledger.trouble}"
+            return
+        lag_seconds = self._world.metrics.lag_seconds()
+        if lag_seconds > OVERLOAD_SECONDS:
+            self.view.reason = f"this machine does not keep up: it is {lag_seconds * 1000:.0f} ms behind"
             return
         trunks: dict[str, list[Gateway]] = {}
         missing = [name for name in self.campaign.gateways if self._world.gateways.get(name) is None]

@@ -14,6 +14,9 @@ from hdrh.histogram import HdrHistogram
 
 _HIGHEST_US: Final = 60_000_000
 LOOP_LAG_PERIOD_SECONDS: Final = 0.01
+# A lag is forgotten by half in 70 ms, an event's after half a second without another.
+LAG_DECAY: Final = 0.9
+LAG_MEMORY_SECONDS: Final = 0.5
 
 
 class Latency:
@@ -53,6 +56,9 @@ class Metrics:
         # How late a task that sleeps 10 ms wakes up: what every other task feels.
         self.loop_lag = Latency()
         self.counts: Counter[str] = Counter()
+        self._loop_lag_now = 0.0
+        self._event_lag_now = 0.0
+        self._event_lag_at = 0.0
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -63,9 +69,20 @@ class Metrics:
             "counts": dict(sorted(self.counts.items())),
         }
 
+    def note_event_lag(self, seconds: float) -> None:
+        """How late an event was read, against the least that was seen of its switch."""
+        self._event_lag_now, self._event_lag_at = seconds, trio.current_time()
+
+    def lag_seconds(self) -> float:
+        """How far this process is behind at the moment: the loop, or the reading of events."""
+        fresh = trio.current_time() - self._event_lag_at < LAG_MEMORY_SECONDS
+        return max(self._loop_lag_now, self._event_lag_now if fresh else 0.0)
+
     async def watch_loop_lag(self) -> None:
         """Measures the event loop's lag until cancelled."""
         while True:
             due = trio.current_time() + LOOP_LAG_PERIOD_SECONDS
             await trio.sleep_until(due)
-            self.loop_lag.record_seconds(trio.current_time() - due)
+            lag_seconds = trio.current_time() - due
+            self.loop_lag.record_seconds(lag_seconds)
+            self._loop_lag_now = max(lag_seconds, self._loop_lag_now * LAG_DECAY)

@@ -97,6 +97,7 @@ class SwitchKeeper:
         self._world.metrics.event_lag.record_seconds(lag_seconds)
         # The clocks of two machines may disagree: only what is lost against the best counts.
         self._least_lag_seconds = min(self._least_lag_seconds, lag_seconds)
+        self._world.metrics.note_event_lag(lag_seconds - self._least_lag_seconds)
         if lag_seconds - self._least_lag_seconds > MAX_EVENT_LAG_SECONDS:
             self.switch.drop_link(f"events are read {lag_seconds - self._least_lag_seconds:.1f} s late")
 

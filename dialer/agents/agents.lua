@@ -3,7 +3,8 @@
 -- KEYS[1]  the prefix of all our keys
 -- ARGV[1]  the verb; ARGV[2] now, in milliseconds; the rest by verb:
 --   set      EXTENSION FIELD VALUE ...        sets facts                        -> state
---   claim    CAMPAIGN SWITCH TOKEN LEASE_MS   the longest idle agent            -> {extension, leg, phones} or {}
+--   claim    CAMPAIGN SWITCH LEASE_MS TOKEN ...   the longest idle agents, to the tokens in their order
+--            -> {{extension, leg, phones}, ...}, one for each token until none is idle
 --            a token that already holds an agent gets the same one again
 --   bridged  TOKEN LEASE_MS                   the claim became a conversation   -> 1, or 0 if the claim is gone
 --   renew    LEASE_MS TOKEN ...               longer leases                     -> how many were still held
@@ -119,18 +120,22 @@ if verb == 'set' then
   return settle(ARGV[3], changes)
 
 elseif verb == 'claim' then
-  local queue, token, lease_ms = prefix .. 'idle:' .. ARGV[3] .. ':' .. ARGV[4], ARGV[5], tonumber(ARGV[6])
-  local extension = redis.call('HGET', prefix .. 'claims', token)
-  if not extension then
-    extension = redis.call('ZRANGE', queue, 0, 0)[1]
-    if not extension then return {} end
-    settle(extension, {'token', token, 'bridged', ''})
-    redis.call('HSET', prefix .. 'claims', token, extension)
+  local queue, lease_ms, granted = prefix .. 'idle:' .. ARGV[3] .. ':' .. ARGV[4], tonumber(ARGV[5]), {}
+  for i = 6, #ARGV do
+    local token = ARGV[i]
+    local extension = redis.call('HGET', prefix .. 'claims', token)
+    if not extension then
+      extension = redis.call('ZRANGE', queue, 0, 0)[1]
+      if not extension then return granted end
+      settle(extension, {'token', token, 'bridged', ''})
+      redis.call('HSET', prefix .. 'claims', token, extension)
+    end
+    redis.call('ZADD', prefix .. 'leases', now + lease_ms, token)
+    redis.call('HSET', agent_key(extension), 'lease_until_ms', tostring(now + lease_ms))
+    local found = redis.call('HMGET', agent_key(extension), 'leg', 'phones')
+    granted[#granted + 1] = {extension, found[1] or '', found[2] or 'nailed_up'}
   end
-  redis.call('ZADD', prefix .. 'leases', now + lease_ms, token)
-  redis.call('HSET', agent_key(extension), 'lease_until_ms', tostring(now + lease_ms))
-  local found = redis.call('HMGET', agent_key(extension), 'leg', 'phones')
-  return {extension, found[1] or '', found[2] or 'nailed_up'}
+  return granted
 
 elseif verb == 'bridged' then
   local token, lease_ms = ARGV[3], tonumber(ARGV[4])

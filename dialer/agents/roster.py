@@ -30,6 +30,7 @@ Facts = Mapping[str, Mapping[str, str | int]]
 # Another daemon may free an agent without our hearing of it: whoever waits looks again this often.
 LOOK_AGAIN_SECONDS: Final = 0.05
 RELEASE_SECONDS: Final = 10.0
+MAX_CLAIMS_A_TRIP: Final = 50
 # How late a wrap-up or a dead lease may end.
 SWEEP_SECONDS: Final = 0.1
 
@@ -65,6 +66,28 @@ class _Held:
     bridged: bool = False
 
 
+@attrs.define(eq=False)
+class _Waiter:
+    """An attempt that waits for an agent."""
+
+    token: str
+    claim: Claim | None = None
+    asked_in_vain: bool = False
+    gone: bool = False
+
+    @property
+    def served(self) -> bool:
+        return self.claim is not None
+
+
+@attrs.define(eq=False)
+class _Queue:
+    """Who waits for agents of one campaign on one switch, in order."""
+
+    waiting: list[_Waiter] = attrs.field(factory=list)
+    turn: trio.Lock = attrs.field(factory=trio.Lock)  # trio's lock is fair
+
+
 class Roster:
     """All agents. Every method raises UnavailableError when Redis is away."""
 
@@ -80,7 +103,7 @@ class Roster:
         self._renewed_at = 0.0
         # Releases that Redis was not there for, by token: how long to wrap up, and the leg that was lost.
         self._owed: dict[str, tuple[int, str]] = {}
-        self._turns: defaultdict[tuple[str, str], trio.Lock] = defaultdict(trio.Lock)
+        self._queues: defaultdict[tuple[str, str], _Queue] = defaultdict(_Queue)
         self._freed = trio.Event()
         self._listeners: list[Callable[[], None]] = []
 
@@ -129,14 +152,22 @@ class Roster:
         """How many agents of `campaign` on `switch` could be claimed now."""
         return int(await self._do("count", campaign, switch))
 
+    async def claim_for(self, campaign: str, switch: str, tokens: Sequence[str]) -> list[Claim]:
+        """Claims the longest idle agents for `tokens` in their order, until there are none; the claims in that order.
+
+        A token that holds an agent gets the same again.
+        """
+        claims: list[Claim] = []
+        granted = await self._do("claim", campaign, switch, self._lease_ms, *tokens)
+        for token, (extension, leg, phones) in zip(tokens, granted, strict=False):
+            self._held[token] = _Held(extension)
+            claims.append(Claim(token, extension, leg, Phones(phones)))
+        return claims
+
     async def try_claim(self, campaign: str, switch: str, token: str) -> Claim | None:
         """Claims the longest idle agent, or gives None. The same token gets the same agent again."""
-        found = await self._do("claim", campaign, switch, token, self._lease_ms)
-        if not found:
-            return None
-        extension, leg, phones = found
-        self._held[token] = _Held(extension)
-        return Claim(token, extension, leg, Phones(phones))
+        claims = await self.claim_for(campaign, switch, [token])
+        return claims[0] if claims else None
 
     @contextlib.asynccontextmanager
     async def claimed(
@@ -144,32 +175,59 @@ class Roster:
     ) -> AsyncIterator[Claim | None]:
         """Waits until trio's time `deadline` for an agent and holds it for the block; None if there was none.
 
-        Leaving the block gives the agent back as the claim then says, whatever happened in it.
+        First come, first served. Leaving the block gives the agent back as the claim then says, whatever happened in
+        it.
         """
-        claim: Claim | None = None
-        asked_in_vain = False
+        queue = self._queues[campaign, switch]
+        waiter = _Waiter(token)
+        queue.waiting.append(waiter)
         try:
             with trio.move_on_at(deadline):
-                async with self._turns[campaign, switch]:  # trio's lock is fair: first come, first served
-                    while True:
-                        freed = self._freed
-                        try:
-                            claim = await self.try_claim(campaign, switch, token)
-                            asked_in_vain = False
-                        except UnavailableError as error:
-                            asked_in_vain = True
-                            log.warning("claim_failed", attempt=token, error=str(error))
-                        if claim is not None:
-                            break
-                        with trio.move_on_after(LOOK_AGAIN_SECONDS):
-                            await freed.wait()
-            yield claim
+                await self._wait_for_claim(queue, waiter, campaign, switch)
+            yield waiter.claim
         finally:
+            waiter.gone = True
+            if waiter in queue.waiting:
+                queue.waiting.remove(waiter)
             with trio.CancelScope(shield=True):
-                if claim is not None:
-                    await self.release(claim)
-                elif asked_in_vain:  # Redis may have made the claim that it could not answer any more
+                if waiter.claim is not None:
+                    await self.release(waiter.claim)
+                elif waiter.asked_in_vain:  # Redis may have made the claim that it could not answer any more
                     await self.release(Claim(token, "", "", Phones.ON_DEMAND))
+
+    async def _wait_for_claim(self, queue: _Queue, waiter: _Waiter, campaign: str, switch: str) -> None:
+        """Whoever has the turn claims for all who wait: a trip to Redis for each would be the bottleneck."""
+        while not waiter.served:
+            async with queue.turn:
+                if waiter.served:  # by whoever had the turn before
+                    return
+                freed = self._freed
+                await self._claim_for_all(queue, campaign, switch)
+                if not waiter.served:
+                    with trio.move_on_after(LOOK_AGAIN_SECONDS):
+                        await freed.wait()
+
+    async def _claim_for_all(self, queue: _Queue, campaign: str, switch: str) -> None:
+        waiters = queue.waiting[:MAX_CLAIMS_A_TRIP]
+        try:
+            claims = await self.claim_for(campaign, switch, [one.token for one in waiters])
+        except UnavailableError as error:
+            for one in waiters:
+                one.asked_in_vain = True
+            log.warning("claim_failed", attempts=len(waiters), error=str(error))
+            return
+        for one in waiters:
+            one.asked_in_vain = False
+        nobodys: list[Claim] = []
+        for one, claim in zip(waiters, claims, strict=False):
+            if one.gone:  # its call ended meanwhile
+                nobodys.append(claim)
+            else:
+                one.claim = claim
+                queue.waiting.remove(one)
+        with trio.CancelScope(shield=True):
+            for claim in nobodys:
+                await self.release(claim)
 
     async def hold_again(self, agent: Agent) -> Claim:
         """The claim that a former life of this daemon left on `agent`; its lease is renewed now and from now on."""

@@ -157,8 +157,23 @@ class Agents(RuleBasedStateMachine):
 
     @rule(campaign=st.sampled_from(CAMPAIGNS), switch=st.sampled_from(SWITCHES), token=st.sampled_from(TOKENS))
     def claim(self, campaign: str, switch: str, token: str) -> None:
-        claimed = self.do("claim", campaign, switch, token, LEASE_MS)
-        assert claimed == self.model.claim((campaign, switch), token)
+        claimed = self.do("claim", campaign, switch, LEASE_MS, token)
+        expected = self.model.claim((campaign, switch), token)
+        assert claimed == ([expected] if expected else [])
+
+    @rule(
+        campaign=st.sampled_from(CAMPAIGNS),
+        switch=st.sampled_from(SWITCHES),
+        tokens=st.lists(st.sampled_from(TOKENS), unique=True, min_size=2),
+    )
+    def claim_several(self, campaign: str, switch: str, tokens: list[str]) -> None:
+        expected: list[list[str]] = []
+        for token in tokens:
+            one = self.model.claim((campaign, switch), token)
+            if not one:
+                break
+            expected.append(one)
+        assert self.do("claim", campaign, switch, LEASE_MS, *tokens) == expected
 
     @rule(token=st.sampled_from(TOKENS))
     def bridged(self, token: str) -> None:

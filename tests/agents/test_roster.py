@@ -474,7 +474,7 @@ async def test_keeping_house_renews_before_it_buries(state: SharedState, prefix:
     roster = Roster(state, prefix=prefix, clock=clock, lease_seconds=0.03)
     await roster.restore({})
     await make_ready(roster, "1000", "1001")
-    await roster._do("claim", "north", "a", "somebody dead", 30)
+    await roster._do("claim", "north", "a", 30, "somebody dead")
     wire = Wire(roster)
     mine = await claimed_now(roster, "t0")
     freed = trio.Event()

@@ -116,7 +116,7 @@ def mark(point: str, death: Death) -> None:
         case "answered":
             _at_phase(Phase.WAITING, death)
         case "claimed":
-            _after(Roster, "try_claim", lambda claim, *_: claim is not None, death)
+            _after(Roster, "claim_for", lambda claims, *_: bool(claims), death)
         case "bridge_asked":
             _at_bridge_asked(death)
         case "bridged":

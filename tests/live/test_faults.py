@@ -339,7 +339,6 @@ async def test_conversations_outlive_a_redis_that_comes_back_empty(
     await wait_until(lambda: only_parked_agents(laboratory, 0), 10)
 
 
-@pytest.mark.xfail(strict=False, reason="Redis is not rebuilt yet when it comes back empty")
 async def test_agents_outlive_a_redis_that_comes_back_empty(
     laboratory: Laboratory, tmp_path: Path, own_redis: RedisServer
 ) -> None:
