@@ -23,16 +23,22 @@ run: install ## Set up, and run the demo: the whole daemon against a simulated F
 	$(BIN)/dialer demo
 
 test: install ## Set up, and run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 4
 
 check: install ## Format, lint, types, import floors
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(BIN)/pip-audit --progress-spinner off --disable-pip --require-hashes --timeout 10 -r requirements.lock \
+		|| { test $$? -eq 1 && $(BIN)/python -c 'import socket; socket.create_connection(("pypi.org", 443), 3)' 2>/dev/null \
+		&& exit 1; echo "pip-audit: skipped, PyPI's list of known holes cannot be reached from here"; }
 
 audit: install ## Known holes in dependencies; asks PyPI
 	$(BIN)/pip-audit --progress-spinner off --disable-pip --require-hashes -r requirements.lock
+
+soak: install ## Long runs: 100,000 random stories, a virtual week of 1,000,000 calls, an hour of SIGKILLs; some 9 hours
+	$(BIN)/python -m tests.faults.soak
 
 live: install ## The tests on a real FreeSWITCH with SIPp, where both are found
 	DIALER_LIVE=1 $(BIN)/python -m pytest tests/live -q -rs
@@ -46,4 +52,4 @@ fuzz: install ## A million broken inputs for each place where bytes come in
 clean: ## Throw the environment away
 	rm -rf $(VENV)
 
-.PHONY: help install run test check audit live bench fuzz clean
+.PHONY: help install run test check audit soak live bench fuzz clean

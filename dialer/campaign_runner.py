@@ -29,9 +29,6 @@ BETWEEN_DECISIONS_SECONDS: Final = 0.02
 # After an empty hopper the database is not asked again at every tick.
 EMPTY_HOPPER_SECONDS: Final = 1.0
 CAMPAIGN_LEASE_MS: Final = 10_000
-MAX_CALLS_A_DECISION: Final = 200
-# A process this far behind bridges people late: it finishes what it has begun before it begins more.
-OVERLOAD_SECONDS: Final = 0.1
 
 
 class CampaignLease:
@@ -130,10 +127,6 @@ class CampaignRunner:
         if self._ledger.trouble:
             self.view.reason = f"results cannot be written: {self._ledger.trouble}"
             return
-        lag_seconds = self._world.metrics.lag_seconds()
-        if lag_seconds > OVERLOAD_SECONDS:
-            self.view.reason = f"this machine does not keep up: it is {lag_seconds * 1000:.0f} ms behind"
-            return
         trunks: dict[str, list[Gateway]] = {}
         missing = [name for name in self.campaign.gateways if self._world.gateways.get(name) is None]
         for name in self.campaign.gateways:
@@ -162,7 +155,13 @@ class CampaignRunner:
             return decision.reason
         if trio.current_time() < self._hopper_empty_until:
             return "no lead may be called now"
-        placed = await self._place(min(decision.calls, MAX_CALLS_A_DECISION), switch, gateways)
+        lag_seconds = max(self._world.metrics.lag_seconds(), self._world.roster.lag_seconds)
+        allowed = self._world.throttle.allowance(trio.current_time(), lag_seconds)
+        if not allowed:
+            rate = self._world.throttle.rate
+            return f"this machine begins {rate:.0f} calls/s, and is {lag_seconds * 1000:.0f} ms behind"
+        placed = await self._place(min(decision.calls, allowed), switch, gateways)
+        self._world.throttle.begun(placed or 0)
         if placed is None:
             return "every gateway is at its limit of calls, or of calls per second"
         return decision.reason if placed else "no lead may be called now"

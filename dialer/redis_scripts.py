@@ -32,7 +32,7 @@ class _Job:
     keys: Sequence[str]
     args: Sequence[str | int | float]
     task: trio.lowlevel.Task
-    result: Any = None
+    since: float
 
 
 class ScriptRunner:
@@ -41,6 +41,7 @@ class ScriptRunner:
     def __init__(self, client: redis.Redis, translate: Callable[[Exception], UnavailableError]) -> None:
         self.trips = 0
         self.scripts_run = 0
+        self.lag_seconds = 0.0  # how long the oldest of the last trip waited for its answer
         self._client = client
         self._translate = translate
         self._queue: deque[_Job] = deque()
@@ -60,7 +61,7 @@ class ScriptRunner:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._stopped:
             raise UnavailableError("Redis is not used any more: the daemon is stopping")
-        job = _Job(script, keys, args, trio.lowlevel.current_task())
+        job = _Job(script, keys, args, trio.lowlevel.current_task(), trio.current_time())
         self._queue.append(job)
         self._wake.set()
 
@@ -88,6 +89,7 @@ class ScriptRunner:
                 answers = await trio.to_thread.run_sync(self._trip, batch, limiter=self._limiter)
                 self.trips += 1
                 self.scripts_run += len(batch)
+                self.lag_seconds = trio.current_time() - batch[0].since
                 self._tell(batch, answers)
 
     def stop(self) -> None:

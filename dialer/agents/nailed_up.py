@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 LOOK_AGAIN_SECONDS: Final = 0.5
 # All agents are read this often, and at once when one of them asks for something at this daemon's door.
-READ_AGENTS_SECONDS: Final = 2.0
+READ_AGENTS_SECONDS: Final = 5.0
 RING_MARGIN_SECONDS: Final = 5.0
 KILL_SECONDS: Final = 2.0
 # A phone not picked up this often in a row belongs to somebody who is not there.

@@ -11,6 +11,7 @@ import json
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ Facts = Mapping[str, Mapping[str, str | int]]
 LOOK_AGAIN_SECONDS: Final = 0.05
 RELEASE_SECONDS: Final = 10.0
 MAX_CLAIMS_A_TRIP: Final = 50
+AGENTS_A_TRIP: Final = 20
 # How late a wrap-up or a dead lease may end.
 SWEEP_SECONDS: Final = 0.1
 
@@ -74,10 +76,6 @@ class _Waiter:
     claim: Claim | None = None
     asked_in_vain: bool = False
     gone: bool = False
-
-    @property
-    def served(self) -> bool:
-        return self.claim is not None
 
 
 @attrs.define(eq=False)
@@ -137,16 +135,30 @@ class Roster:
         return agent_from_hash(extension, fields)
 
     async def agents(self) -> list[Agent]:
-        """Every agent ever logged in, by extension."""
+        """Every agent ever logged in, by extension.
 
-        def read(client: Any) -> list[tuple[str, dict[str, str]]]:
-            extensions = sorted(client.smembers(f"{self._prefix}agents"))
-            pipe = client.pipeline(transaction=False)
-            for extension in extensions:
-                pipe.hgetall(f"{self._prefix}agent:{extension}")
-            return list(zip(extensions, pipe.execute(), strict=True))
+        Read in small pieces: hundreds in one would keep the interpreter from everything else for a tenth of a second.
+        """
+        members: Any = await self._state.run(lambda client: client.smembers(f"{self._prefix}agents"))
+        extensions = sorted(members)
+        agents: list[Agent] = []
+        for start in range(0, len(extensions), AGENTS_A_TRIP):
+            some = extensions[start : start + AGENTS_A_TRIP]
+            hashes = await self._state.run(partial(self._read_some, extensions=some))
+            agents += map(agent_from_hash, some, hashes)
+        return agents
 
-        return [agent_from_hash(extension, fields) for extension, fields in await self._state.run(read)]
+    def _read_some(self, client: Any, *, extensions: Sequence[str]) -> list[dict[str, str]]:
+        pipe = client.pipeline(transaction=False)
+        for extension in extensions:
+            pipe.hgetall(f"{self._prefix}agent:{extension}")
+        hashes: list[dict[str, str]] = pipe.execute()
+        return hashes
+
+    @property
+    def lag_seconds(self) -> float:
+        """How long the last scripts waited for their answers."""
+        return self._state.scripts.lag_seconds
 
     async def idle_count(self, campaign: str, switch: str) -> int:
         """How many agents of `campaign` on `switch` could be claimed now."""
@@ -197,13 +209,13 @@ class Roster:
 
     async def _wait_for_claim(self, queue: _Queue, waiter: _Waiter, campaign: str, switch: str) -> None:
         """Whoever has the turn claims for all who wait: a trip to Redis for each would be the bottleneck."""
-        while not waiter.served:
+        while waiter in queue.waiting:
             async with queue.turn:
-                if waiter.served:  # by whoever had the turn before
+                if waiter not in queue.waiting:  # served by whoever had the turn before
                     return
                 freed = self._freed
                 await self._claim_for_all(queue, campaign, switch)
-                if not waiter.served:
+                if waiter in queue.waiting:
                     with trio.move_on_after(LOOK_AGAIN_SECONDS):
                         await freed.wait()
 

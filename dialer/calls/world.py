@@ -16,6 +16,7 @@ from dialer.calls.live_calls import LiveCalls
 from dialer.clock import Clock
 from dialer.esl.switch import Switch
 from dialer.metrics import Metrics
+from dialer.pacing.throttle import Throttle
 from dialer.settings import CallSettings, SwitchSettings
 
 
@@ -45,3 +46,4 @@ class World:
     live_calls: LiveCalls
     ledger: Ledger
     metrics: Metrics
+    throttle: Throttle = attrs.field(factory=Throttle)

@@ -101,6 +101,12 @@ async def _request(life: Life, faults: Faults, unknown: type[Exception], work: C
     return result
 
 
+class Prompt:
+    """A ScriptRunner that nobody waits for."""
+
+    lag_seconds = 0.0
+
+
 class InlineState:
     """SharedState without threads."""
 
@@ -108,6 +114,7 @@ class InlineState:
         self._client = client
         self._faults = faults
         self._life = life
+        self.scripts = Prompt()
 
     async def run(self, work: Callable[[redis.Redis], T]) -> T:
         try:
