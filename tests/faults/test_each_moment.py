@@ -81,7 +81,7 @@ def test_redis_fails_at_every_request(redis_url: str, trouble: Trouble) -> None:
 @pytest.mark.parametrize("trouble", [Trouble.REFUSED, Trouble.HANGING])
 def test_redis_goes_at_every_request_and_comes_back(redis_url: str, trouble: Trouble, seconds: float) -> None:
     moments = requests_of_the_story(redis_url, lambda house: house.redis_faults)
-    for moment in range(1, moments + 1, 2):
+    for moment in range(1, moments + 1, 4):
 
         def wrong(house: VirtualHouse, moment: int = moment) -> None:
             faults, at = house.redis_faults, house.redis_faults.requests + moment

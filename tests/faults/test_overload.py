@@ -7,12 +7,13 @@ from pathlib import Path
 import trio
 
 from campaigns.campaign import CampaignStatus
+from dialer.simulator.channel import Channel
 from tests.faults.promises import check_leads, check_people
 from tests.faults.test_sigkill import Seen
 from tests.house import house, number, outcomes
 
-AGENTS = 150
-LEADS = 1_500
+AGENTS = 60
+LEADS = 600
 # Nobody talks: every agent asks for a new call as soon as the last is over, far more than one process can place.
 CHANGES = {
     "phones": [{"extensions": f"1000-{999 + AGENTS}", "answer_delay": 0.01}],
@@ -21,7 +22,7 @@ CHANGES = {
 
 
 async def test_more_calls_than_the_machine_can_do(tmp_path: Path) -> None:
-    people: list = []  # type: ignore[type-arg]
+    people: list[Channel] = []
     gateway = "[redis]\ntimeout_seconds = 10"
     async with house(tmp_path, CHANGES, gateway=gateway) as home, home.living() as daemon:
         home.switch.keep_history(people)

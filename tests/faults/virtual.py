@@ -34,6 +34,7 @@ from campaigns.lead import LeadStatus
 from campaigns.tables import AttemptRow, CdrRow, LeadRow
 from dialer import campaign_runner
 from dialer import daemon as daemon_module
+from dialer.agents import nailed_up as nailed_up_module
 from dialer.agents import roster as roster_module
 from dialer.agents.agent import Agent
 from dialer.calls import attempt as attempt_module
@@ -42,6 +43,7 @@ from dialer.daemon import Daemon
 from dialer.errors import DialerError, OutcomeUnknownError, UnavailableError
 from dialer.esl.switch import SwitchAddress
 from dialer.metrics import Metrics
+from dialer.records import ledger as ledger_module
 from dialer.settings import Settings, parse_settings
 from dialer.shared_state import SharedState
 from dialer.simulator.channel import Channel, Side
@@ -52,6 +54,7 @@ from tests.house import ALWAYS, QUICK, merged
 
 T = TypeVar("T")
 
+PHONES = [{"extensions": "1000-1002", "answer_delay": 0.05}]  # each is read anew at each connect
 NOON = datetime(2026, 11, 23, 17, 0, tzinfo=UTC)  # a Monday, noon in New York
 TIMEOUT_SECONDS = 2.0
 GIVE_UP_SECONDS = 900.0  # of virtual time: longer than any lease, handle or deadline together
@@ -227,7 +230,7 @@ class VirtualHouse:
         SQLModel.metadata.create_all(self.engine)
         self.clock = TrioClock(NOON)
         self.rng = random.Random(seed)
-        scenario = Scenario.model_validate(merged(QUICK, changes or {}))
+        scenario = Scenario.model_validate(merged(merged(QUICK, {"phones": PHONES}), changes or {}))
         self.switch = SimulatedSwitch(scenario, rng=random.Random(seed), now=self.clock.now)
         self.people: list[Channel] = []
         self.daemon: Daemon = cast(Daemon, None)
@@ -412,7 +415,7 @@ class VirtualHouse:
         while not condition():
             if trio.current_time() > deadline:
                 raise AssertionError(f"after {within_seconds:g} s: not {what}; {self!r}")
-            await trio.sleep(0.25)
+            await trio.sleep(0.5)
 
     def __repr__(self) -> str:
         statuses = [f"{lead.number[-4:]} {lead.status.value}" for lead in self.leads()]
@@ -515,8 +518,10 @@ def virtual_world() -> Iterator[None]:
         patch.object(daemon_module, "serve_door", _no_door),
         patch.object(daemon_module, "_prefer_the_event_loop", lambda: None),
         patch.object(Metrics, "watch_loop_lag", _no_lag),
-        patch.object(campaign_runner, "TICK_SECONDS", 0.5),
-        patch.object(roster_module, "SWEEP_SECONDS", 0.3),
+        patch.object(campaign_runner, "TICK_SECONDS", 1.0),
+        patch.object(roster_module, "SWEEP_SECONDS", 0.5),
+        patch.object(ledger_module, "LOOK_SECONDS", 0.5),
+        patch.object(nailed_up_module, "LOOK_AGAIN_SECONDS", 1.0),
         patch.object(attempt_module, "UNKNOWN_SECONDS", 20.0),
     ):
         before = structlog.get_config()

@@ -425,6 +425,12 @@ class FakeDesk:
     async def agent_logout(self, extension: str) -> str:
         return str({"1001": "logged out"}[extension])
 
+    async def stop_all(self) -> str:
+        return "stopped"
+
+    async def reload(self) -> str:
+        return "nothing has changed"
+
     async def agent_hangup(self, extension: str) -> str:
         raise InputRefusedError(f"{extension} is on no call of this dialer")
 
@@ -440,7 +446,10 @@ async def _thing() -> Any:
     return {1, 2}  # no JSON
 
 
-VERBS: Final = ("status", "campaigns_changed", "agent_ready", "agent_pause", "agent_logout", "agent_hangup")
+VERBS: Final = (
+    *("status", "campaigns_changed", "stop_all", "reload"),
+    *("agent_ready", "agent_pause", "agent_logout", "agent_hangup"),
+)
 _DESK: Final = FakeDesk()
 _HANDLERS: Final[Mapping[str, Handler]] = {verb: getattr(_DESK, verb) for verb in VERBS} | {
     "echo": _echo,

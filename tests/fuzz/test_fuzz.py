@@ -160,7 +160,7 @@ def test_a_failure_is_kept_and_can_be_repeated(
 
 def test_memory_that_grows_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[bytes] = []
-    monkeypatch.setattr(targets, "TARGETS", {"hoard": _target(lambda data: held.append(b"x" * 1_000_000))})
+    monkeypatch.setattr(targets, "TARGETS", {"hoard": _target(lambda data: held.append(b"x" * 5_000_000))})
     assert main(["--inputs", "50", "--seed", "1"]) == 1
 
 

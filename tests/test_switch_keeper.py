@@ -1,0 +1,94 @@
+"""Doubts about a switch: what was missed is found by looking, and a link that is late is dropped."""
+
+from __future__ import annotations
+
+import trio
+
+from tests.faults.stories import AGENTS
+from tests.faults.virtual import VirtualHouse, run_virtually
+from tests.house import number
+
+
+def test_a_link_whose_events_come_seconds_late_is_dropped_and_all_is_put_right(redis_url: str) -> None:
+    async def story() -> None:
+        async with VirtualHouse(redis_url).standing() as house:
+            await house.start()
+            await house.begin([number(0, 8)], AGENTS)
+            await house.until(lambda: any(one.partner for one in house.customers()), "talking")
+            before = house.daemon.switches["fs"].epoch
+            # The clock of the daemon is the one of the switch: an old event is one that was read late.
+            keeper = house.daemon.keepers[0]
+            keeper._least_lag_seconds = -10.0
+            house.switch.hang_up(house.customers()[0].uuid)
+            await house.until(lambda: house.daemon.switches["fs"].epoch > before, "a new epoch")
+            assert "late" in house.daemon.switches["fs"].last_loss
+            await house.until(lambda: house.finished, "closed")
+
+    run_virtually(story)
+
+
+def test_what_no_event_told_is_found_within_the_minute(redis_url: str) -> None:
+    """A call whose every ending was lost; and a channel of ours that nobody owns."""
+
+    async def story() -> None:
+        async with VirtualHouse(redis_url).standing() as house:
+            await house.start()
+            await house.begin([number(0, 8)], AGENTS)
+            await house.until(lambda: any(one.partner for one in house.customers()), "talking")
+            faults = house.switch.faults
+            for name in ("CHANNEL_UNBRIDGE", "CHANNEL_HANGUP", "CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY"):
+                faults.lose_event(name, times=10)
+            house.switch.hang_up(house.customers()[0].uuid)
+            started = trio.current_time()
+            await house.until(lambda: house.finished, "found")
+            assert trio.current_time() - started < 90
+
+    run_virtually(story)
+
+
+def test_an_attempt_that_nobody_follows_any_more_is_resolved(redis_url: str) -> None:
+    """As after an error in its task: its row is open, its call is up."""
+
+    async def story() -> None:
+        async with VirtualHouse(redis_url).standing() as house:
+            await house.start()
+            await house.begin([number(0, 5)], AGENTS, ring_seconds="120")
+            await house.until(lambda: bool(house.customers()), "ringing")
+            (attempt,) = house.daemon.campaigns.attempts()
+
+            def break_it(*_args: object) -> None:
+                raise ZeroDivisionError
+
+            attempt.take_back()  # wakes it
+            attempt._see_it_end = break_it  # type: ignore[assignment,method-assign]
+            await house.until(lambda: not house.daemon.campaigns.calls_in_flight(), "broken")
+            await house.until(lambda: all(one.closed_at for one in house.attempts()), "resolved", 200)
+            assert len(house.cdrs()) >= 1
+
+    run_virtually(story)
+
+
+def test_every_conversation_of_a_full_house_is_adopted(redis_url: str) -> None:
+    async def story() -> None:
+        people = 60
+        phones = [{"extensions": f"1000-{999 + people}", "answer_delay": 0.05}]
+        agents = [str(1000 + index) for index in range(people)]
+        async with VirtualHouse(redis_url, changes={"phones": phones}, concurrency=people).standing() as house:
+            await house.start()
+            await house.begin([number(index, 8) for index in range(people)], agents)
+
+            def all_talk() -> bool:
+                return sum(one.partner is not None for one in house.customers()) == people
+
+            await house.until(all_talk, "all talking")
+            await house.kill()
+            await house.start()
+            await house.until(lambda: house.daemon.switches["fs"].ready, "recovered", 5.0)
+            assert all_talk()
+            assert len(house.customers()) == people
+            for extension in agents:
+                await house.daemon.desk.agent_hangup(extension)
+            await house.until(lambda: house.finished, "closed")
+            assert {cdr.disposition.value for cdr in house.cdrs()} == {"bridged"}
+
+    run_virtually(story)
