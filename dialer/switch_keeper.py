@@ -156,12 +156,12 @@ class SwitchKeeper:
         """Brings each of `leftovers` to its end, once."""
         if leftovers:
             await self._campaigns.refresh()
-        claims = {agent.token: agent for agent in agents if agent.token}
+        open_ones = {row.uuid for row in leftovers}
+        claims = await self._world.roster.hold_again([agent for agent in agents if agent.token in open_ones])
         for row in leftovers:
-            claim = await self._world.roster.hold_again(claims[row.uuid]) if row.uuid in claims else None
             if self._recovers:
                 self._resolving.add(row.uuid)
-                calls.start_soon(self._resolve_one, row, snapshot, claim)
+                calls.start_soon(self._resolve_one, row, snapshot, claims.get(row.uuid))
 
     async def _resolve_one(self, row: AttemptRow, snapshot: Snapshot, claim: Claim | None) -> None:
         campaign = self._campaigns.by_id(row.campaign_id)

@@ -86,7 +86,7 @@ class NailedUpPhones:
                 for agent in self._agents.values():
                     if self._wanted(agent) and agent.extension not in self._keepers:
                         self._keepers.add(agent.extension)
-                        nursery.start_soon(self._keep, agent.extension)
+                        nursery.start_soon(self._keep, agent)
                 wake = self._wake
                 with trio.move_on_after(READ_AGENTS_SECONDS):
                     await wake.wait()
@@ -98,13 +98,15 @@ class NailedUpPhones:
             and (agent.wants is not Wants.LOGOUT or bool(agent.leg))
         )
 
-    async def _keep(self, extension: str) -> None:
-        """Until nobody wants the phone kept: one leg after the other."""
-        unanswered = 0
+    async def _keep(self, known: Agent | None) -> None:
+        """Until nobody wants the phone of the agent `known` kept: one leg after the other."""
+        assert known is not None
+        extension, unanswered = known.extension, 0
         try:
             while True:
                 try:
-                    agent = await self._world.roster.agent(extension)
+                    agent = known or await self._world.roster.agent(extension)
+                    known = None  # it was read a moment ago; the next time it is not
                     if not self._wanted(agent):
                         return
                     unanswered = 0 if await self._keep_one_leg(agent) else unanswered + 1
@@ -139,7 +141,8 @@ class NailedUpPhones:
                 elif not await self._ring(watch, agent, campaign, switch):
                     return False
                 self._up[agent.extension] = (leg_uuid, switch.name)
-                await self._world.roster.change(agent.extension, leg=leg_uuid, leg_switch=switch.name)
+                if snapshot is None or agent.leg_switch != switch.name:
+                    await self._world.roster.change(agent.extension, leg=leg_uuid, leg_switch=switch.name)
                 self._world.metrics.counts["agent_legs_up"] += 1
                 await self._tend(watch, agent.extension, switch)
             finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -77,6 +77,7 @@ def _as_register_event(row: Registration) -> str:
     )
 
 
+CHANGES_A_TRIP: Final = 50
 # The switch, the generation of what is known of it, and what is to be written.
 _Noticed = tuple[str, int, CustomEvent | PhoneChange]
 
@@ -210,21 +211,30 @@ class Presence:
         idle |= {extension for name, extension in self._contacts if name == switch} - busy
         if idle:
             await self._state.run(lambda client: client.hdel(key, *idle))
+        await self._publish_calls(changes)
+        known = {agent.extension: agent.other_calls for agent in agents}
         for change in changes:
-            await self._write_calls(change)
+            if known.get(change.extension, 0) != change.other_calls:
+                await self._roster.change(change.extension, other_calls=change.other_calls)
 
     async def _write_calls(self, change: PhoneChange) -> None:
-        text = json.dumps(change.value)
-        settings = self._settings
-
-        def write(client: Any) -> None:
-            with client.pipeline(transaction=True) as pipe:
-                pipe.hset(settings.calls_key, change.extension, text)
-                pipe.publish(settings.calls_channel, text)
-                pipe.execute()
-
-        await self._state.run(write)
+        await self._publish_calls([change])
         await self._roster.change(change.extension, other_calls=change.other_calls)
+
+    async def _publish_calls(self, changes: Sequence[PhoneChange]) -> None:
+        """Tells other tools, in small pieces: see Roster.agents."""
+        settings = self._settings
+        for start in range(0, len(changes), CHANGES_A_TRIP):
+            texts = {one.extension: json.dumps(one.value) for one in changes[start : start + CHANGES_A_TRIP]}
+
+            def write(client: Any, texts: dict[str, str] = texts) -> None:
+                with client.pipeline(transaction=True) as pipe:
+                    for extension, text in texts.items():
+                        pipe.hset(settings.calls_key, extension, text)
+                        pipe.publish(settings.calls_channel, text)
+                    pipe.execute()
+
+            await self._state.run(write)
 
     async def _write_registration(self, switch: str, event: CustomEvent) -> None:
         extension = event.header("from-user") or event.header("user")

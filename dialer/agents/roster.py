@@ -241,11 +241,16 @@ class Roster:
             for claim in nobodys:
                 await self.release(claim)
 
-    async def hold_again(self, agent: Agent) -> Claim:
-        """The claim that a former life of this daemon left on `agent`; its lease is renewed now and from now on."""
-        self._held[agent.token] = _Held(agent.extension, agent.bridged)
-        await self.renew([agent.token])
-        return Claim(agent.token, agent.extension, agent.leg, agent.phones, bridge_asked=True)
+    async def hold_again(self, agents: Sequence[Agent]) -> dict[str, Claim]:
+        """The claims that a former life of this daemon left on `agents`, by token; from now on they are renewed."""
+        for agent in agents:
+            self._held[agent.token] = _Held(agent.extension, agent.bridged)
+        if agents:
+            await self.renew([agent.token for agent in agents])
+        return {
+            agent.token: Claim(agent.token, agent.extension, agent.leg, agent.phones, bridge_asked=True)
+            for agent in agents
+        }
 
     async def release(self, claim: Claim) -> None:
         """Gives a claimed agent back; with Redis away as soon as it is back, or the lease does it in its time."""

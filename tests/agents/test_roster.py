@@ -179,7 +179,7 @@ async def test_a_claim_of_a_former_life_is_held_again(
     former = Roster(state, prefix=prefix, clock=clock, lease_seconds=LEASE_SECONDS)
     await former.bridged(await claimed_now(former, "t0"))
     clock.move(20)
-    claim = await roster.hold_again(await roster.agent("1000"))
+    claim = (await roster.hold_again([await roster.agent("1000")]))["t0"]
     assert claim == Claim("t0", "1000", "leg-1000", Phones.NAILED_UP, bridge_asked=True)
     assert repr(roster).endswith("holding 1 claims>")
     clock.move(20)
