@@ -109,7 +109,11 @@ async def test_killed_at(tmp_path: Path, point: str) -> None:
     async with house(tmp_path) as home:
         home.switch.keep_history(people)
         config = tmp_path / "dialer.toml"
-        config.write_text(settings_text(tmp_path, home.settings.switch[0].port, calls="agent_lease_seconds = 5"))
+        config.write_text(
+            settings_text(
+                tmp_path, home.settings.switch[0].port, calls="agent_lease_seconds = 5\nslot_lease_seconds = 5"
+            )
+        )
         async with open_database(home.settings.database.url, node=None) as database:
             now = datetime.now(UTC)
             definition = parse_campaign(CAMPAIGN, "test")
