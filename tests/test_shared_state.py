@@ -87,8 +87,8 @@ async def test_one_that_dies_is_started_again_with_its_data(tmp_path: Path) -> N
             psutil.Process(logs[0]["pid"]).kill()
 
             async def answers() -> bool:
-                try:
-                    return await state.run(lambda client: client.get("agent")) == "1000"
+                try:  # a process that was killed may still answer for a moment
+                    return len(logs) == 3 and await state.run(lambda client: client.get("agent")) == "1000"
                 except UnavailableError:
                     return False
 
