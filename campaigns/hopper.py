@@ -27,6 +27,7 @@ from campaigns.lead import LeadStatus
 from campaigns.tables import AttemptRow, LeadRow
 
 LOOKED_AT_MOST = 1_000  # leads in one lease: some 10 ms of the writer's time when all of them must be put off
+_SPARE = 10  # looked at beyond those wanted, at first: most leads that are due may be called
 _CALLABLE = (LeadStatus.NEW, LeadStatus.WAITING)
 _NO_MOMENT_YET = timedelta(days=1)  # hours that never open may have been changed by tomorrow
 
@@ -75,9 +76,10 @@ def lease(
     exhausted: list[int] = []
     verdicts: dict[str, WindowVerdict] = {}
     looked = 0
+    wanted = len(slots) + _SPARE
     last: _Candidate | None = None
     while len(callable_now) < len(slots) and looked < LOOKED_AT_MOST:
-        wanted = min(max(2 * len(slots), 100), LOOKED_AT_MOST - looked)
+        wanted = min(wanted, LOOKED_AT_MOST - looked)
         candidates = _due(session, campaign_row_id, now, last, wanted)
         looked += len(candidates)
         for each in candidates:
@@ -99,6 +101,7 @@ def lease(
         if len(candidates) < wanted:
             break
         last = candidates[-1]
+        wanted *= 4
     for due_at, ids in put_off.items():
         _change(session, ids, {"due_at": due_at, "updated_at": now})
     _change(session, exhausted, {"status": LeadStatus.EXHAUSTED, "updated_at": now})

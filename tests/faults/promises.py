@@ -55,10 +55,11 @@ def check_leads(house: Seen, max_attempts: int) -> None:
     assert not open_ones, f"attempts without a result: {open_ones}"
     assert {attempt.uuid for attempt in attempts} == set(cdrs), "attempts and records do not agree"
     of_lead = Counter(attempt.lead_id for attempt in attempts)
+    bridged = {cdr.lead_id for cdr in cdrs.values() if cdr.disposition is Disposition.BRIDGED}
     for lead in house.leads():
         assert lead.status in (LeadStatus.DONE, LeadStatus.DEAD, LeadStatus.EXHAUSTED), f"{lead} is not finished"
         assert lead.attempts == of_lead[lead.id or 0] <= max_attempts, f"{lead}: {of_lead[lead.id or 0]} attempts"
-        talked = any(c.lead_id == lead.id and c.disposition is Disposition.BRIDGED for c in cdrs.values())
+        talked = lead.id in bridged
         assert (lead.status is LeadStatus.DONE) == talked, f"{lead} is {lead.status}, talked: {talked}"
 
 

@@ -222,13 +222,7 @@ class VirtualHouse:
         self.disorder = Disorder()
         self.journal: list[bytes] = []
         self.client = _client(redis_url)
-        self.engine = create_engine(
-            "sqlite://",
-            poolclass=StaticPool,
-            connect_args={"check_same_thread": False},
-            isolation_level="SERIALIZABLE",
-        )
-        SQLModel.metadata.create_all(self.engine)
+        self.engine = _empty_database()
         self.clock = TrioClock(NOON)
         self.rng = random.Random(seed)
         scenario = Scenario.model_validate(merged(merged(QUICK, {"phones": PHONES}), changes or {}))
@@ -385,8 +379,11 @@ class VirtualHouse:
 
     async def agents_as_they_are(self) -> list[dict[str, str]]:
         await trio.lowlevel.checkpoint()
-        keys = list(self.client.scan_iter(f"{self.prefix}agent:*"))
-        hashes: list[Any] = [self.client.hgetall(key) for key in keys]
+        keys = list(self.client.scan_iter(f"{self.prefix}agent:*", count=1000))
+        pipeline = self.client.pipeline(transaction=False)
+        for key in keys:
+            pipeline.hgetall(key)
+        hashes: list[Any] = pipeline.execute()
         return [{**agent, "extension": key.rpartition(":")[2]} for key, agent in zip(keys, hashes, strict=True)]
 
     # What there is.
@@ -447,7 +444,12 @@ _UNFINISHED = ", ".join(f"'{status.value}'" for status in (LeadStatus.NEW, LeadS
 
 @lru_cache
 def _database() -> Engine:
-    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    engine = create_engine(
+        "sqlite://",
+        poolclass=StaticPool,
+        connect_args={"check_same_thread": False},
+        isolation_level="SERIALIZABLE",
+    )
     SQLModel.metadata.create_all(engine)
     return engine
 
@@ -533,12 +535,17 @@ def virtual_world() -> Iterator[None]:
             structlog.configure(**before)
 
 
+@lru_cache
+def _freeze_modules() -> None:
+    """Thousands of stories need not look through all modules again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def run_virtually(story: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Runs `story` in virtual time, to its end."""
     clock = trio.testing.MockClock(autojump_threshold=0)
-    if not gc.get_freeze_count():  # thousands of stories need not look through all modules again and again
-        gc.collect()
-        gc.freeze()
+    _freeze_modules()
     # Trio runs the tasks of a moment in an order of its own dice.
     trio._core._run._r.seed(1)
     with virtual_world(), patch.object(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True):
