@@ -38,6 +38,18 @@ STOP_SECONDS: Final = 5.0
 START_AGAIN_SECONDS: Final = 2.0
 
 
+class ForgottenError(UnavailableError):
+    """Redis has lost its data, and is not to be believed until it has been told what there is."""
+
+
+def unavailable(error: Exception, where: str) -> UnavailableError:
+    """What a caller is told of redis-py's `error`. A script that finds its data gone replies with the code EMPTY."""
+    if not isinstance(error, redis.ResponseError):
+        return UnavailableError(f"Redis at {where} is away: {error}")
+    kind = ForgottenError if str(error).startswith("EMPTY ") else UnavailableError
+    return kind(f"Redis at {where} refused: {error}")
+
+
 class SharedState:
     """A Redis, used from trio. Made by `open_shared_state`."""
 
@@ -58,8 +70,7 @@ class SharedState:
             raise self._translate(error) from error
 
     def _translate(self, error: Exception) -> UnavailableError:
-        what = "refused" if isinstance(error, redis.ResponseError) else "is away"
-        return UnavailableError(f"Redis at {self._where} {what}: {error}")
+        return unavailable(error, self._where)
 
     def script(self, path: Path) -> Script:
         """The Lua script in the file `path`."""

@@ -98,15 +98,16 @@ class NailedUpPhones:
             and (agent.wants is not Wants.LOGOUT or bool(agent.leg))
         )
 
-    async def _keep(self, known: Agent | None) -> None:
-        """Until nobody wants the phone of the agent `known` kept: one leg after the other."""
-        assert known is not None
-        extension, unanswered = known.extension, 0
+    async def _keep(self, agent: Agent) -> None:
+        """Until nobody wants the phone of `agent` kept: one leg after the other."""
+        extension, unanswered = agent.extension, 0
+        just_read = True
         try:
             while True:
                 try:
-                    agent = known or await self._world.roster.agent(extension)
-                    known = None  # it was read a moment ago; the next time it is not
+                    if not just_read:
+                        agent = await self._world.roster.agent(extension)
+                    just_read = False
                     if not self._wanted(agent):
                         return
                     unanswered = 0 if await self._keep_one_leg(agent) else unanswered + 1

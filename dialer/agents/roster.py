@@ -22,7 +22,7 @@ import trio
 from dialer.agents.agent import Agent, AgentState, Phones, agent_from_hash, state_of
 from dialer.clock import Clock, ClockWatch
 from dialer.errors import UnavailableError
-from dialer.shared_state import SharedState
+from dialer.shared_state import ForgottenError, SharedState
 
 log = structlog.get_logger()
 
@@ -35,10 +35,6 @@ MAX_CLAIMS_A_TRIP: Final = 50
 AGENTS_A_TRIP: Final = 20
 # How late a wrap-up or a dead lease may end.
 SWEEP_SECONDS: Final = 0.1
-
-
-class ForgottenError(UnavailableError):
-    """Redis has lost its data, and is not to be believed until it has been told what there is."""
 
 
 @attrs.define
@@ -114,12 +110,7 @@ class Roster:
 
     async def _do(self, verb: str, *args: str | int) -> Any:
         now_ms = int(self._clock.now().timestamp() * 1000)
-        try:
-            return await self._script([self._prefix], [verb, now_ms, *args])
-        except UnavailableError as error:
-            if "EMPTY" in str(error):
-                raise ForgottenError(str(error)) from error
-            raise
+        return await self._script([self._prefix], [verb, now_ms, *args])
 
     async def change(self, extension: str, **facts: str | int) -> AgentState:
         """Sets facts of an agent (field names of `Agent`) and gives the state that follows."""

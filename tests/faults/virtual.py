@@ -46,7 +46,7 @@ from dialer.esl.switch import SwitchAddress
 from dialer.metrics import Metrics
 from dialer.records import ledger as ledger_module
 from dialer.settings import Settings, parse_settings
-from dialer.shared_state import SharedState
+from dialer.shared_state import SharedState, unavailable
 from dialer.simulator.channel import Channel, Side
 from dialer.simulator.scenario import Scenario
 from dialer.simulator.switch import SimulatedSwitch
@@ -124,7 +124,7 @@ class InlineState:
         try:
             return await _request(self._life, self._faults, UnavailableError, lambda: work(self._client))
         except redis.ResponseError as error:
-            raise UnavailableError(f"Redis refused: {error}") from error
+            raise unavailable(error, "virtual") from error
 
     def script(self, path: Path) -> Any:
         registered = self._client.register_script(path.read_text(encoding="utf-8"))
