@@ -118,7 +118,7 @@ class Week:
 
     async def keep_supplied(self) -> None:
         while True:
-            (waiting,) = self.house.rows("SELECT count(*) FROM lead WHERE status IN ('new', 'waiting')")[0]
+            (waiting,) = self.house.rows("SELECT count(*) FROM lead WHERE status = 'new'")[0]
             if waiting < 2000:
                 self.add_leads(4000)
             await trio.sleep(60.0)
