@@ -1,0 +1,96 @@
+"""Things that began at some moment, counted by how long ago that was. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+_FIRST_ROOM: Final = 64
+
+
+def by_second(ages_seconds: Floats) -> Ints:
+    """Bins of a second."""
+    return ages_seconds.astype(np.intp)
+
+
+class Ages:
+    """How many there are of each kind and age. Kept so that a count does not walk through Python objects.
+
+    `bins` bins of ages, those that `bin_of` gives; whoever is older than all bins counts in the last.
+    """
+
+    def __init__(self, bins: int, kinds: int = 1, bin_of: Callable[[Floats], Ints] = by_second) -> None:
+        self._bins = bins
+        self._kinds = kinds
+        self._bin_of = bin_of
+        self._began: Floats = np.zeros(_FIRST_ROOM)
+        self._first_bin: Ints = np.zeros(_FIRST_ROOM, np.intp)  # of the kind, in the flat table of counts
+        self._place: dict[str, int] = {}
+        self._names: list[str] = []
+
+    def __repr__(self) -> str:
+        return f"<Ages of {len(self._names)}>"
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._place
+
+    def begin(self, name: str, now_seconds: float, kind: int = 0) -> None:
+        """`name` begins now, as `kind`; if it had begun before, that is forgotten."""
+        place = self._place.get(name)
+        if place is None:
+            place = len(self._names)
+            if place == len(self._began):
+                self._began = np.concatenate([self._began, np.zeros(place)])
+                self._first_bin = np.concatenate([self._first_bin, np.zeros(place, np.intp)])
+            self._place[name] = place
+            self._names.append(name)
+        self._began[place] = now_seconds
+        self._first_bin[place] = kind * self._bins
+
+    def become(self, name: str, kind: int) -> None:
+        """`name`, if it is there, is of another kind from now on."""
+        place = self._place.get(name)
+        if place is not None:
+            self._first_bin[place] = kind * self._bins
+
+    def end(self, name: str, now_seconds: float) -> float | None:
+        """`name` is over; how old it was in seconds, None if it never began."""
+        place = self._place.pop(name, None)
+        if place is None:
+            return None
+        age_seconds = max(0.0, now_seconds - float(self._began[place]))
+        last = self._names.pop()
+        if last != name:  # the last one takes its place
+            self._names[place] = last
+            self._place[last] = place
+            self._began[place] = self._began[len(self._names)]
+            self._first_bin[place] = self._first_bin[len(self._names)]
+        return age_seconds
+
+    def kind_and_bin(self, name: str, now_seconds: float) -> tuple[int, int] | None:
+        """Where `name` counts now."""
+        place = self._place.get(name)
+        if place is None:
+            return None
+        bins = self._binned(self._began[place : place + 1], now_seconds)
+        return int(self._first_bin[place]) // self._bins, int(bins[0])
+
+    def counts(self, now_seconds: float) -> Floats:
+        """Counts as floats, kind by bin, in one flat row."""
+        size = len(self._names)
+        bins = self._binned(self._began[:size], now_seconds)
+        counts: Floats = np.bincount(bins + self._first_bin[:size], minlength=self._kinds * self._bins).astype(float)
+        return counts
+
+    def _binned(self, began: Floats, now_seconds: float) -> Ints:
+        bins = self._bin_of(np.maximum(now_seconds - began, 0.0))
+        return np.minimum(bins, self._bins - 1)

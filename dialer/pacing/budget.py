@@ -1,0 +1,82 @@
+"""How much risk a campaign may take: a closed loop on its abandoned calls. Pure.
+
+The balance is the running sum of (target - abandoned) over all who answered, so control by it is integral: over any
+time the excess of abandoned calls is the change of the balance, and the long-run rate is the target whatever the
+forecast's errors. A second integral, critically slow, takes away what would be left of an offset.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import attrs
+
+# Aimed at, and acted on, as parts of the limit: to be at the limit is to be over it half of the time.
+TARGET_PART: Final = 0.95
+CAP_PART: Final = 0.99
+GAIN: Final = 0.1
+SLOW_GAIN: Final = GAIN**2 / 6
+FIRST_OFFSET: Final = -5.0  # a risk of 0.7 %: what campaigns settle at is higher
+BALANCE_MOST: Final = 25.0
+BALANCE_WANTED: Final = 1.5
+_EXPONENT_LEAST, _EXPONENT_MOST = -9.0, 1.0
+
+
+@attrs.frozen
+class BudgetState:
+    """What is worth keeping: balance in calls, and the slow integral."""
+
+    balance: float = 0.0
+    offset: float = FIRST_OFFSET
+
+
+class Budget:
+    """The abandoned calls a campaign may still have, and the risk it takes with the next call.
+
+    `limit` is the share of those who answer that may be abandoned, 0.03 for 3 %.
+    """
+
+    def __init__(self, limit: float = 0.03, state: BudgetState | None = None) -> None:
+        self.limit = limit
+        self.balance = 0.0
+        self._offset = FIRST_OFFSET
+        self.restore(state or BudgetState())
+
+    def __repr__(self) -> str:
+        return f"<Budget {self.balance:+.2f} calls, risk {self.theta:.2%}>"
+
+    def connected(self) -> None:
+        """Somebody who answered was connected in time."""
+        self.balance = min(self.balance + self._target, BALANCE_MOST)
+        self._drift()
+
+    def abandoned(self) -> None:
+        """Somebody who answered was not."""
+        self.balance -= 1 - self._target
+        self._drift()
+
+    def _drift(self) -> None:
+        self._offset += SLOW_GAIN * self._target * (self.balance - BALANCE_WANTED)
+
+    @property
+    def _target(self) -> float:
+        return TARGET_PART * self.limit
+
+    @property
+    def theta(self) -> float:
+        """The highest risk that one more call may have: the chance that whoever answers it finds nobody."""
+        exponent = self._offset + GAIN * self.balance
+        return 1 / (1 + math.exp(-min(max(exponent, _EXPONENT_LEAST), _EXPONENT_MOST)))
+
+    def is_spent(self, live_answers: int, abandoned: int, expected_abandoned: float = 0.0) -> bool:
+        """Whether so many of so many leave no room for two more, and for those that ring already."""
+        return abandoned + 2 + 2 * expected_abandoned > CAP_PART * self.limit * (live_answers + 1)
+
+    def state(self) -> BudgetState:
+        """What is worth keeping."""
+        return BudgetState(self.balance, self._offset)
+
+    def restore(self, state: BudgetState) -> None:
+        """Goes on from `state`."""
+        self.balance, self._offset = state.balance, state.offset

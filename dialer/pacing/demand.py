@@ -1,0 +1,132 @@
+"""The calls of one campaign that may still want an agent, and when they will. Pure.
+
+Told of each call as it goes; times are monotonic seconds, calls are told apart by any name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+import numpy as np
+
+from dialer.pacing.ages import Ages, Floats
+from dialer.pacing.ring_tables import ODDS_KINDS, RingTables, kind_of_odds
+
+# Beyond the time that calls ring at most: the switch's word may come later, and patience looks further ahead.
+RING_MARGIN_SECONDS: Final = 7
+PATIENCE_MOST_SECONDS: Final = 11
+
+
+@attrs.frozen(eq=False)
+class Answers:
+    """Answers to come: mean and variance of their number within k + 1 seconds, and that of one call placed now."""
+
+    mean: Floats
+    variance: Floats
+    fresh: Floats
+    level_variance: float
+
+
+class Demand:
+    """Calls of one campaign on one switch, from placing to an agent or to the end."""
+
+    def __init__(self, ring_seconds: int = 27, tables: RingTables | None = None) -> None:
+        seconds = ring_seconds + RING_MARGIN_SECONDS
+        self.tables = tables or RingTables(seconds, seconds + PATIENCE_MOST_SECONDS)
+        self.waiting = 0
+        self._calls = Ages(self.tables.seconds, ODDS_KINDS)
+        self._rings_since: dict[str, float] = {}  # in the order they began to
+        self._waiting: set[str] = set()
+        self._withdrawn: set[str] = set()
+        self._looked_at: float | None = None
+        self._answers: Answers | None = None
+
+    def __repr__(self) -> str:
+        return f"<Demand {self.ringing} ringing, {len(self._waiting)} waiting>"
+
+    @property
+    def ringing(self) -> int:
+        """Calls placed and not answered."""
+        return len(self._calls)
+
+    def placed(self, call: str, now_seconds: float, odds: float = 1.0) -> None:
+        """A call goes out. `odds` is its odds of being answered against those of the campaign's average call."""
+        kind = kind_of_odds(odds)
+        self.tables.placed(kind)
+        self._calls.begin(call, now_seconds, kind)
+        self._answers = None
+
+    def rings(self, call: str, now_seconds: float) -> None:
+        """The phone rings: a person may be on the way to it."""
+        if call in self._calls:
+            self._rings_since.setdefault(call, now_seconds)
+
+    def answered(self, call: str, now_seconds: float) -> None:
+        """A person has answered, and waits for an agent."""
+        age_seconds = self._end(call, now_seconds)
+        if age_seconds is not None:
+            self.tables.was_answered(age_seconds)
+            self._waiting.add(call)
+
+    def connected(self, call: str) -> None:
+        """The person has an agent, or one is held for them."""
+        self._waiting.discard(call)
+
+    def waits_again(self, call: str) -> None:
+        """The agent who was held could not be connected."""
+        self._waiting.add(call)
+
+    def left(self, call: str) -> None:
+        """Whoever had answered waits no more: hung up, abandoned, or no person after all."""
+        self._waiting.discard(call)
+
+    def unanswered(self, call: str, now_seconds: float) -> None:
+        """The call ended by itself without an answer."""
+        age_seconds = self._end(call, now_seconds)
+        if age_seconds is not None:
+            self.tables.was_not_answered(age_seconds)
+
+    def withdrawn(self, call: str, now_seconds: float) -> None:
+        """We took the call back."""
+        self._end(call, now_seconds)
+
+    def _end(self, call: str, now_seconds: float) -> float | None:
+        self._rings_since.pop(call, None)
+        self._answers = None
+        return self._calls.end(call, now_seconds)
+
+    def answers(self, now_seconds: float) -> Answers:
+        """What is to come, as seen now. Also learns the level from what came since the last look."""
+        if self._answers is not None and now_seconds == self._looked_at:
+            return self._answers
+        self.tables.refresh(now_seconds)
+        mean, variance = self.tables.moments(self._calls.counts(now_seconds))
+        if self._looked_at is not None:
+            passed_seconds = now_seconds - self._looked_at
+            self.tables.passed(passed_seconds, float(mean[0]) * min(passed_seconds, 1.0))
+        self._looked_at = now_seconds
+        self._answers = Answers(mean, variance, self.tables.fresh, self.tables.level_variance)
+        return self._answers
+
+    def longest_ringing(self, now_seconds: float, at_least_seconds: float) -> Iterator[tuple[str, Floats]]:
+        """Calls that ring so long already, the longest first, each with its chances of an answer by second."""
+        for call, since in self._rings_since.items():
+            if now_seconds - since < at_least_seconds:
+                return
+            place = self._calls.kind_and_bin(call, now_seconds)
+            if place is not None:
+                yield call, self.tables.row(*place)
+
+
+def shifted(values: Floats, seconds: float, size: int) -> Floats:
+    """The first `size` of `values`, each `seconds` later, interpolated: rounding would give a second away."""
+    whole = int(seconds)
+    part = seconds - whole
+    last = len(values) - 1
+    first = values[np.minimum(np.arange(size) + whole, last)]
+    if not part:
+        return first
+    later: Floats = (1 - part) * first + part * values[np.minimum(np.arange(size) + whole + 1, last)]
+    return later

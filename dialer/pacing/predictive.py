@@ -1,0 +1,250 @@
+"""Predictive pacing by marginal risk. Pure.
+
+One rule: one more call is placed while the chance that it is answered and then finds no agent in time is small
+enough, and a closed loop on the abandoned calls says what is small enough. Calls that have rung for long are taken
+back when that chance gets far too high. Until enough is known, and whenever something is wrong, it is progressive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+
+from dialer.pacing.ages import Floats, Ints
+from dialer.pacing.budget import Budget
+from dialer.pacing.demand import Answers, Demand, shifted
+from dialer.pacing.pacer import Answered, Decision, HeldBy, View, clipped, floor_of, progressive_reason
+from dialer.pacing.supply import Supply
+
+# A cold start: less than this known of the campaign's calls, and of its agents' talks.
+LEAST_FINISHED: Final = 40
+LEAST_ANSWERED: Final = 15
+LEAST_TALKS: Final = 10
+# The bet of all calls that ring, in answers, as a share of those there were.
+EXPOSURE: Final = 0.02
+CANCEL_AFTER_SECONDS: Final = 15.0
+CANCEL_RISK: Final = 0.30
+CANCEL_MOST: Final = 20
+# A call that will hardly be answered risks nothing.
+HOPELESS: Final = 0.002
+# Variance of what no table says.
+_OTHER_VARIANCE: Final = 0.02
+_LEAST_WEIGHT: Final = 0.004
+
+_PHI_REACH, _PHI_STEPS = 6.0, 200  # to each side; in each unit
+_PHI: Final[Floats] = np.array(
+    [
+        0.5 * math.erfc(-(i / _PHI_STEPS - _PHI_REACH) / math.sqrt(2))
+        for i in range(int(2 * _PHI_REACH * _PHI_STEPS) + 1)
+    ]
+)
+
+
+def normal_cdf(x: Floats) -> Floats:
+    """The normal distribution's, from a table."""
+    values: Floats = _PHI[((np.clip(x, -_PHI_REACH, _PHI_REACH) + _PHI_REACH) * _PHI_STEPS + 0.5).astype(np.intp)]
+    return values
+
+
+class _Forecast:
+    """Agents against answers, as far ahead as a call that is placed now may be answered."""
+
+    def __init__(
+        self,
+        view: View,
+        answers: Sequence[Answers],
+        free_mean: Floats,
+        free_variance: Floats,
+        patience_seconds: float,
+    ) -> None:
+        own = answers[0]
+        size = min(len(each.mean) for each in answers)
+        size = min(size, len(free_mean)) - int(patience_seconds) - 1
+        self._patience_seconds = patience_seconds
+        self._size = size
+        mean, variance = own.mean, own.variance
+        for other in answers[1:]:
+            length = min(len(mean), len(other.mean))
+            mean, variance = mean[:length] + other.mean[:length], variance[:length] + other.variance[:length]
+        # All of it at the moment when whoever answers then will have waited as long as they may.
+        self._fresh = own.fresh
+        self._fresh_later = self._later(own.fresh)
+        self._fresh_variance = self._fresh_later * (1 - self._fresh_later)
+        self._answers = self._later(mean)
+        self._spread = self._later(free_variance) + self._later(variance) + _OTHER_VARIANCE
+        self._surplus = view.idle_agents - view.waiting + self._later(free_mean) - self._answers
+        self._level_variance = own.level_variance
+        self.all_answers = float(mean[-1])
+        self.fresh_answers = float(own.fresh[-1])
+        self._fresh_weights = self._weights(own.fresh)
+        self._taken: Floats = np.zeros(size)  # answers that are not to come: calls just taken back
+        self._taken_variance: Floats = np.zeros(size)
+
+    def _later(self, values: Floats) -> Floats:
+        return shifted(values, self._patience_seconds, self._size)
+
+    def _weights(self, chances: Floats) -> tuple[Ints, Floats]:
+        """The seconds in which a call of such chances is answered, if it is: which, and how likely each."""
+        weights = np.diff(chances[: self._size], prepend=0.0) / max(float(chances[self._size - 1]), 1e-12)
+        seconds = np.flatnonzero(weights >= _LEAST_WEIGHT)
+        return seconds, weights[seconds]
+
+    def risk(self, added: float) -> float:
+        """That of one more call beside `added` others: answered, and nobody there in time."""
+        return self._risk(
+            self._fresh_weights,
+            self._answers + added * self._fresh_later,
+            self._surplus - added * self._fresh_later,
+            self._spread + added * self._fresh_variance,
+        )
+
+    def risk_of(self, chances: Floats) -> float:
+        """That of a call which rings already, with these chances of an answer by second."""
+        if chances[-1] < HOPELESS:
+            return 0.0
+        own = self._later(chances)
+        answers, variance = self._taken + own, self._taken_variance + own * (1 - own)
+        return self._risk(
+            self._weights(chances),
+            self._answers - answers,
+            self._surplus + answers,
+            np.maximum(self._spread - variance, _OTHER_VARIANCE),
+        )
+
+    def take(self, chances: Floats) -> None:
+        """A call with these chances is not there any more."""
+        own = self._later(chances)
+        self._taken = self._taken + own
+        self._taken_variance = self._taken_variance + own * (1 - own)
+
+    def _risk(self, weights: tuple[Ints, Floats], answers: Floats, surplus: Floats, spread: Floats) -> float:
+        seconds, likely = weights
+        deviation = np.sqrt(spread + self._level_variance * answers**2)
+        return float(likely @ normal_cdf((0.5 - surplus[seconds]) / deviation[seconds]))
+
+
+class Predictive:
+    """Places calls ahead of agents who will be free, on the calls of `demand` and the agents of `supply`.
+
+    `others` gives the demands of further campaigns that share the agents. `patience_seconds` is how long a person
+    may wait, less what a bridge itself takes.
+    """
+
+    def __init__(
+        self,
+        supply: Supply,
+        demand: Demand,
+        budget: Budget,
+        *,
+        patience_seconds: float = 2.0,
+        cancels: bool = True,
+        least_agents: int = 0,
+        others: Callable[[], Sequence[Demand]] = lambda: (),
+    ) -> None:
+        self._supply = supply
+        self._demand = demand
+        self._budget = budget
+        self._patience_seconds = patience_seconds
+        self._cancels = cancels
+        self._least_agents = least_agents
+        self._others = others
+        self._at_risk = 0.0  # abandoned calls to be expected of those that ring, as of the last forecast
+
+    def __repr__(self) -> str:
+        return f"<Predictive {self._budget!r} {self._demand!r} {self._supply!r}>"
+
+    def decide(self, view: View) -> Decision:
+        """What to do now, seeing `view`."""
+        now_seconds = view.now_seconds
+        answers = [demand.answers(now_seconds) for demand in (self._demand, *self._others())]
+        free = self._supply.free_agents(now_seconds)
+        unsafe = view.trouble or self._too_little_known(view)
+        if unsafe:
+            return clipped(floor_of(view), f"progressive: {unsafe}", HeldBy.SAFE_MODE, view)
+        if any(self._budget.is_spent(w.live, w.abandoned, self._at_risk) for w in view.windows):
+            self._at_risk *= 0.9  # those that rang then are answered or gone, and progressive calls risk nothing
+            return clipped(floor_of(view), f"progressive: {self._spent(view)}", HeldBy.BUDGET, view)
+        forecast = _Forecast(view, answers, free.mean, free.variance, self._patience_seconds)
+        floor = floor_of(view)
+        calls, held_by = self._most_calls(view, forecast, floor)
+        theta = self._budget.theta
+        idle = max(0, view.idle_agents - view.waiting)
+        expected = forecast.all_answers + calls * forecast.fresh_answers
+        self._at_risk = theta * max(0.0, expected - idle)
+        cancel: tuple[str, ...] = ()
+        if calls == 0 and self._cancels:
+            cancel = self._to_cancel(now_seconds, forecast)
+        reason = self._reason(view, calls, floor, held_by, theta)
+        return clipped(calls, reason, held_by, view, cancel)
+
+    def _too_little_known(self, view: View) -> str:
+        agents = view.idle_agents + self._supply.busy
+        if agents < self._least_agents:
+            return f"{agents} agents are logged in, and {self._least_agents} are needed to foresee anything"
+        tables = self._demand.tables
+        talks = max(LEAST_TALKS, agents / 2)
+        if tables.finished < LEAST_FINISHED or tables.answered < LEAST_ANSWERED or self._supply.talks < talks:
+            return (
+                f"still learning: {tables.finished} of {LEAST_FINISHED} calls, "
+                f"{tables.answered} of {LEAST_ANSWERED} answers, {self._supply.talks} of {talks:.0f} talks"
+            )
+        return ""
+
+    def _spent(self, view: View) -> str:
+        worst: Answered = max(view.windows, key=lambda w: w.abandoned / (w.live + 1))
+        return (
+            f"{worst.abandoned} of {worst.live} who answered were abandoned, "
+            f"and no more than {self._budget.limit:.1%} may be"
+        )
+
+    def _most_calls(self, view: View, forecast: _Forecast, floor: int) -> tuple[int, HeldBy]:
+        """The most calls of which each has a risk that may be taken, and what holds back one more."""
+        room = max(0, view.in_flight + view.idle_agents + self._supply.busy) + 50  # more is never decided at once
+        most, held_by = floor + room, HeldBy.RISK
+        idle = view.idle_agents - view.waiting
+        evidence = min(window.live for window in view.windows)
+        if forecast.fresh_answers > 1e-9:
+            bet = (EXPOSURE * evidence + idle - forecast.all_answers) / forecast.fresh_answers
+            exposed = math.floor(bet) + 1 if bet >= 0 else 0
+            if exposed < most:
+                most, held_by = max(exposed, floor), HeldBy.EXPOSURE
+        theta = self._budget.theta
+        # The risk grows with each call: the last one that may be placed is found by doubling, then halving.
+        low, step = floor, 1
+        while low < most and forecast.risk(low) <= theta:
+            low, step = min(low + step, most), step * 2
+        if low == most and (most == floor or forecast.risk(most - 1) <= theta):
+            return most, held_by
+        high, low = low, max(floor, low - step // 2)
+        while low < high:
+            middle = (low + high) // 2
+            if forecast.risk(middle) <= theta:
+                low = middle + 1
+            else:
+                high = middle
+        return low, HeldBy.RISK
+
+    def _to_cancel(self, now_seconds: float, forecast: _Forecast) -> tuple[str, ...]:
+        cancel: list[str] = []
+        for call, chances in self._demand.longest_ringing(now_seconds, CANCEL_AFTER_SECONDS):
+            risk = forecast.risk_of(chances)
+            if risk > CANCEL_RISK:
+                cancel.append(call)
+                forecast.take(chances)
+                if len(cancel) == CANCEL_MOST:
+                    break
+            elif risk > 0:
+                break
+        return tuple(cancel)
+
+    def _reason(self, view: View, calls: int, floor: int, held_by: HeldBy, theta: float) -> str:
+        if calls > floor:
+            return f"{calls} more calls: agents will be free for whoever answers, but for a risk of {theta:.1%}"
+        if calls == floor and floor > 0:
+            return progressive_reason(view)
+        if held_by is HeldBy.EXPOSURE:
+            return "few have answered so far: more calls would be too large a bet"
+        return f"one more call would find no agent with a chance of more than {theta:.1%}"

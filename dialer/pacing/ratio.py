@@ -1,0 +1,34 @@
+"""A fixed number of calls for each idle agent, as long as few are abandoned. Pure."""
+
+from __future__ import annotations
+
+from dialer.pacing.budget import Budget
+from dialer.pacing.demand import Demand
+from dialer.pacing.pacer import Decision, HeldBy, View, clipped, floor_of
+
+
+class Ratio:
+    """`calls_per_agent` calls for each idle agent. At the limit of abandoned calls it is progressive."""
+
+    def __init__(self, calls_per_agent: float, demand: Demand, budget: Budget) -> None:
+        self._calls_per_agent = calls_per_agent
+        self._demand = demand
+        self._budget = budget
+
+    def __repr__(self) -> str:
+        return f"<Ratio {self._calls_per_agent:g} {self._budget!r}>"
+
+    def decide(self, view: View) -> Decision:
+        """What to do now, seeing `view`."""
+        floor = floor_of(view)
+        if view.trouble:
+            return clipped(floor, f"progressive: {view.trouble}", HeldBy.SAFE_MODE, view)
+        idle = max(0, view.idle_agents - view.waiting)
+        # Whoever is to answer and has no idle agent may be abandoned.
+        at_risk = max(0.0, float(self._demand.answers(view.now_seconds).mean[-1]) - idle)
+        if any(self._budget.is_spent(window.live, window.abandoned, at_risk) for window in view.windows):
+            limit = f"{self._budget.limit:.1%} of those who answer may be abandoned"
+            return clipped(floor, f"progressive: no more than {limit}", HeldBy.BUDGET, view)
+        calls = max(floor, int(self._calls_per_agent * idle) - view.ringing)
+        reason = f"{self._calls_per_agent:g} calls for each of {view.idle_agents} idle agents, {view.ringing} ring"
+        return clipped(calls, reason, HeldBy.AGENTS, view)
