@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Final
 
 import attrs
-import numpy as np
 
 from dialer.pacing.ages import Ages, Floats
 from dialer.pacing.ring_tables import ODDS_KINDS, RingTables, kind_of_odds
@@ -121,12 +120,8 @@ class Demand:
 
 
 def shifted(values: Floats, seconds: float, size: int) -> Floats:
-    """The first `size` of `values`, each `seconds` later, interpolated: rounding would give a second away."""
+    """`size` of `values` from `seconds` on, interpolated: rounding would give a second away."""
     whole = int(seconds)
     part = seconds - whole
-    last = len(values) - 1
-    first = values[np.minimum(np.arange(size) + whole, last)]
-    if not part:
-        return first
-    later: Floats = (1 - part) * first + part * values[np.minimum(np.arange(size) + whole + 1, last)]
-    return later
+    first = values[whole : whole + size]
+    return (1 - part) * first + part * values[whole + 1 : whole + 1 + size] if part else first

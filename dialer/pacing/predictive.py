@@ -45,7 +45,8 @@ _PHI: Final[Floats] = np.array(
 
 def normal_cdf(x: Floats) -> Floats:
     """The normal distribution's, from a table."""
-    values: Floats = _PHI[((np.clip(x, -_PHI_REACH, _PHI_REACH) + _PHI_REACH) * _PHI_STEPS + 0.5).astype(np.intp)]
+    steps = np.minimum(np.maximum(x, -_PHI_REACH), _PHI_REACH) * _PHI_STEPS + (_PHI_REACH * _PHI_STEPS + 0.5)
+    values: Floats = _PHI[steps.astype(np.intp)]
     return values
 
 
@@ -88,8 +89,10 @@ class _Forecast:
 
     def _weights(self, chances: Floats) -> tuple[Ints, Floats]:
         """The seconds in which a call of such chances is answered, if it is: which, and how likely each."""
-        weights = np.diff(chances[: self._size], prepend=0.0) / max(float(chances[self._size - 1]), 1e-12)
-        seconds = np.flatnonzero(weights >= _LEAST_WEIGHT)
+        weights = chances[: self._size].copy()
+        weights[1:] -= chances[: self._size - 1]
+        weights /= max(float(chances[self._size - 1]), 1e-12)
+        seconds = (weights >= _LEAST_WEIGHT).nonzero()[0]
         return seconds, weights[seconds]
 
     def risk(self, added: float) -> float:
