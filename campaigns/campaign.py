@@ -91,6 +91,7 @@ GatewayName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
 # What reaches FreeSWITCH as an application's argument (dialer/esl/commands.py); a test holds the grammars equal.
 Sound = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:;/@+*#%()!&?~=,-]+$", max_length=500)]
 Dialable = Annotated[str, Field(pattern=r"^\+?[0-9]{2,15}$")]
+Key = Annotated[str, Field(pattern=r"^[0-9*#]?$")]
 
 
 class _Frozen(BaseModel):
@@ -146,6 +147,21 @@ class Delays(_Frozen):
         return delay
 
 
+class MessageKeys(_Frozen):
+    """What the keys of a person's phone do while a broadcast's message plays, and a little after it."""
+
+    opt_out: Key = "9"
+    """One of 0-9, * and #; "" for none. Whoever presses it is never called again; the law mostly wants such a key."""
+    repeat: Key = "1"
+    """One of 0-9, * and #; "" for none. Plays the message again from the start."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if self.opt_out and self.opt_out == self.repeat:
+            raise ValueError(f"opt_out and repeat should be two keys, and both are {self.opt_out}")
+        return self
+
+
 class Retries(_Frozen):
     """How often, and how soon again."""
 
@@ -164,8 +180,26 @@ class Campaign(_Frozen):
     """Trunks as FreeSWITCH names them, the preferred one first; the next is used when those before it are full."""
     country: Country
     """ISO 3166 code of the country whose national numbers the lists may contain."""
-    mode: Literal["progressive"] = "progressive"
-    """How calls are paced. progressive: a call for an agent who is free."""
+    mode: Literal["progressive", "ratio", "predictive", "preview", "broadcast"] = "progressive"
+    """How calls are paced. progressive: a call for each agent who is free. ratio: calls_per_agent for each.
+    predictive: as many as agents will be free to take. preview: an agent sees the lead and decides, then it is
+    called. broadcast: no agents; whoever answers hears the message."""
+    calls_per_agent: float = Field(default=1.5, ge=1, le=10)
+    """ratio: calls under way for each free agent. More keeps agents busier, and leaves more people with nobody."""
+    predictive_least_agents: int = Field(default=3, ge=1, le=1000)
+    """predictive: with fewer agents logged in it dials as progressive: so few are too chancy to foretell."""
+    cancel_ringing: bool = True
+    """predictive: take back calls that have rung long, when it turns out that too few agents will be free."""
+    preview_seconds: float = Field(default=30.0, ge=1, le=3600)
+    """preview: seconds an agent has to look at a lead before preview_timeout decides."""
+    preview_timeout: Literal["dial", "skip"] = "dial"
+    """preview: what becomes of a lead that its agent has neither accepted nor skipped in time."""
+    message: Sound | None = None
+    """broadcast: what people hear, a file or stream of FreeSWITCH that ends; it needs one, and has no default."""
+    message_keys: MessageKeys = MessageKeys()
+    """broadcast: what the keys of a person's phone do."""
+    message_key_seconds: int = Field(default=5, ge=1, le=60)
+    """broadcast: seconds after the message in which a key is still taken, before we hang up."""
     phones: Literal["nailed_up", "on_demand"] = "nailed_up"
     """nailed_up: an agent's phone is rung once and stays connected. on_demand: it is rung for each call."""
     max_calls_in_flight: int | None = Field(default=None, ge=1, le=100_000)
@@ -205,6 +239,18 @@ class Campaign(_Frozen):
     def _distinct_gateways(self) -> Self:
         if len(set(self.gateways)) != len(self.gateways):
             raise ValueError("gateways should name each gateway once")
+        return self
+
+    @model_validator(mode="after")
+    def _fit_for_broadcast(self) -> Self:
+        if self.mode == "broadcast":
+            if self.message is None:
+                raise ValueError('message is missing: mode = "broadcast" has nothing to say without one')
+            if self.ignore_early_media == "false":
+                raise ValueError(
+                    'ignore_early_media should be "true" or "consume" when mode is "broadcast": '
+                    "the message would begin before anybody has answered"
+                )
         return self
 
     def zones_of(self, zones: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from campaigns.campaign import CallingHours, Campaign, Delays, Retries, dump, load, parse_campaign
+from campaigns.campaign import CallingHours, Campaign, Delays, MessageKeys, Retries, dump, load, parse_campaign
 from dialer.errors import InputRefusedError
 
 SAMPLE = Path(__file__).parents[2] / "config" / "campaign.toml"
@@ -25,6 +25,7 @@ def test_the_sample_has_every_setting_and_its_default() -> None:
     for setting, field in Campaign.model_fields.items():
         assert (setting in commented) if field.default is None else (setting in shown), setting
     assert set(shown["windows"][0]) == set(CallingHours.model_fields)
+    assert set(shown["message_keys"]) == set(MessageKeys.model_fields)
     assert set(shown["retries"]) == set(Retries.model_fields)
     assert set(shown["retries"]["delay_seconds"]) == set(Delays.model_fields)
 
@@ -40,7 +41,7 @@ def test_what_is_commented_out_in_the_sample_would_be_accepted() -> None:
     assert campaign.max_calls_in_flight
 
 
-@pytest.mark.parametrize("model", [Campaign, CallingHours, Retries, Delays])
+@pytest.mark.parametrize("model", [Campaign, CallingHours, MessageKeys, Retries, Delays])
 def test_every_setting_is_described(model: type[BaseModel]) -> None:
     assert all(field.description for field in model.model_fields.values())
 
@@ -53,7 +54,7 @@ def test_everything_wrong_is_said_at_once_with_place_value_and_what_would_be_rig
         ring_seconds = "30"
         record = 1
         timezone = "Nowhere/Town"
-        mode = "predictive"
+        mode = "predictif"
         waiting_sound = "a\\nb"
         [[windows]]
         days = ["mon", "xx"]
@@ -74,7 +75,7 @@ def test_everything_wrong_is_said_at_once_with_place_value_and_what_would_be_rig
         ('ring_seconds = "30"', "should be a valid integer. Seconds"),
         ("record = 1", "should be a valid boolean"),
         ('timezone = "Nowhere/Town"', "like Europe/Berlin"),
-        ('mode = "predictive"', "should be 'progressive'"),
+        ('mode = "predictif"', "should be 'progressive', 'ratio', 'predictive'"),
         ("waiting_sound", "file or stream"),
         ('windows[0].days[1] = "xx"', "'sat' or 'sun'"),
         ('windows[0].start = "9"', "like 09:00"),
@@ -105,6 +106,15 @@ def test_everything_wrong_is_said_at_once_with_place_value_and_what_would_be_rig
         (LEAST + "[retries]\nmax_attempts = 0", "retries.max_attempts = 0"),
         (LEAST + '[retries.delay_seconds]\nbusy = "later"', 'retries.delay_seconds.busy = "later"'),
         (LEAST + "[retries.delay_seconds]\nbridged = 3", "there is no such setting"),
+        (
+            LEAST + 'mode = "ratio"\ncalls_per_agent = 0.9',
+            "calls_per_agent = 0.9: should be greater than or equal to 1",
+        ),
+        (LEAST + 'mode = "broadcast"', "message is missing"),
+        (LEAST + 'mode = "broadcast"\nmessage = "a.wav"\nignore_early_media = "false"', '"true" or "consume"'),
+        (LEAST + '[message_keys]\nopt_out = "10"', 'message_keys.opt_out = "10"'),
+        (LEAST + '[message_keys]\nopt_out = "1"', "should be two keys, and both are 1"),
+        (LEAST + '[message_keys]\nagent = "2"', "there are opt_out, repeat"),
         ("", "country: is missing"),
     ],
 )
@@ -112,6 +122,12 @@ def test_nonsense_is_refused(text: str, complaint: str) -> None:
     with pytest.raises(InputRefusedError, match=r"spring\.toml") as refused:
         parse_campaign(text, "spring.toml")
     assert complaint in str(refused.value)
+
+
+def test_a_broadcast_has_a_message_and_may_do_without_keys() -> None:
+    text = LEAST + 'mode = "broadcast"\nmessage = "a.wav"\nmessage_keys = { opt_out = "", repeat = "" }'
+    campaign = parse_campaign(text, "x")
+    assert (campaign.message, campaign.message_keys) == ("a.wav", MessageKeys(opt_out="", repeat=""))
 
 
 def test_times_may_be_toml_times_and_a_day_ends_at_24() -> None:
