@@ -200,6 +200,10 @@ class Campaign(_Frozen):
     """broadcast: what the keys of a person's phone do."""
     message_key_seconds: int = Field(default=5, ge=1, le=60)
     """broadcast: seconds after the message in which a key is still taken, before we hang up."""
+    team: Slug | None = None
+    """Campaigns that name the same team share its agents; left out, the campaign has agents of its own."""
+    priority: int = Field(default=0, ge=-100, le=100)
+    """Among campaigns of one team: as long as one of a higher priority has somebody to call, the others wait."""
     phones: Literal["nailed_up", "on_demand"] = "nailed_up"
     """nailed_up: an agent's phone is rung once and stays connected. on_demand: it is rung for each call."""
     max_calls_in_flight: int | None = Field(default=None, ge=1, le=100_000)
@@ -252,6 +256,11 @@ class Campaign(_Frozen):
                     "the message would begin before anybody has answered"
                 )
         return self
+
+    @property
+    def team_name(self) -> str:
+        """Whose agents take its calls."""
+        return self.team or self.name
 
     def zones_of(self, zones: tuple[str, ...]) -> tuple[str, ...]:
         """The zones whose wall clocks count for a number that may be in `zones`."""

@@ -23,6 +23,7 @@ from sqlmodel import Session, SQLModel, col
 
 from campaigns.calling_window import WindowVerdict, verdict
 from campaigns.campaign import Campaign
+from campaigns.disposition import Disposition
 from campaigns.lead import LeadStatus
 from campaigns.tables import AttemptRow, LeadRow
 
@@ -52,6 +53,8 @@ class Lease:
     switch: str
     attempt_no: int
     fields: Mapping[str, str]
+    last_disposition: Disposition | None = None
+    zones: tuple[str, ...] = ()
 
 
 @attrs.frozen(order=True)
@@ -62,6 +65,7 @@ class _Candidate:
     zones: str = attrs.field(order=False)
     fields: str = attrs.field(order=False)
     attempts: int = attrs.field(order=False)
+    last_disposition: Disposition | None = attrs.field(order=False)
 
 
 def lease(
@@ -110,7 +114,15 @@ def lease(
 
 _lead = SQLModel.metadata.tables[str(LeadRow.__tablename__)]
 _DUE = (
-    select(_lead.c.due_at, _lead.c.id, _lead.c.number, _lead.c.zones, _lead.c.fields, _lead.c.attempts)
+    select(
+        _lead.c.due_at,
+        _lead.c.id,
+        _lead.c.number,
+        _lead.c.zones,
+        _lead.c.fields,
+        _lead.c.attempts,
+        _lead.c.last_disposition,
+    )
     .where(
         _lead.c.campaign_id == bindparam("_campaign_id"),
         _lead.c.status == bindparam("_status"),
@@ -164,7 +176,17 @@ def _take(
     if taken != len(leads):  # cannot be while the rows are locked; better no lease than one lead leased twice
         raise RuntimeError(f"{len(leads)} leads were to be leased, and {taken} could be")
     leases = [
-        Lease(slot.uuid, lead.id, lead.number, slot.gateway, slot.switch, lead.attempts + 1, json.loads(lead.fields))
+        Lease(
+            uuid=slot.uuid,
+            lead_id=lead.id,
+            number=lead.number,
+            gateway=slot.gateway,
+            switch=slot.switch,
+            attempt_no=lead.attempts + 1,
+            fields=json.loads(lead.fields),
+            last_disposition=lead.last_disposition,
+            zones=tuple(json.loads(lead.zones)),
+        )
         for lead, slot in zip(leads, slots, strict=False)
     ]
     session.connection().execute(

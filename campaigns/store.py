@@ -7,7 +7,7 @@ commit. What they return can be used after the session has ended.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import attrs
 from sqlalchemy import bindparam, func, insert, tuple_, update
@@ -17,7 +17,7 @@ from campaigns.campaign import Campaign, CampaignStatus, dump, load
 from campaigns.disposition import Disposition
 from campaigns.lead import LeadStatus
 from campaigns.recycle import NextStep
-from campaigns.tables import AgentLoginRow, AttemptRow, CampaignRow, CdrRow, LeadRow
+from campaigns.tables import AgentLoginRow, AttemptRow, CampaignRow, CdrRow, LeadRow, PacingStateRow
 from dialer.errors import InputRefusedError
 
 __all__ = [
@@ -163,6 +163,19 @@ def remember_agent(session: Session, login: AgentLoginRow) -> None:
 def agent_logins(session: Session) -> Sequence[AgentLoginRow]:
     """What every agent last asked for."""
     return session.exec(select(AgentLoginRow).order_by(AgentLoginRow.extension)).all()
+
+
+def pacing_states(session: Session, campaign_row_id: int) -> Sequence[PacingStateRow]:
+    """What the campaign's pacer knew, by hour of the day; the newest first."""
+    mine = select(PacingStateRow).where(PacingStateRow.campaign_id == campaign_row_id)
+    return session.exec(mine.order_by(col(PacingStateRow.updated_at).desc())).all()
+
+
+def keep_pacing_states(session: Session, states: Sequence[tuple[int, str]], now: datetime) -> None:
+    """Keep what pacers know (campaign row id, state) for the hour of the day that `now` falls into."""
+    hour = now.astimezone(UTC).hour
+    for campaign_row_id, state in states:
+        session.merge(PacingStateRow(campaign_id=campaign_row_id, hour=hour, state=state, updated_at=now))
 
 
 def lead_counts(session: Session, campaign_row_id: int) -> Mapping[LeadStatus, int]:

@@ -195,6 +195,17 @@ class AgentLoginRow(SQLModel, table=True):
     updated_at: datetime = _moment()
 
 
+class PacingStateRow(SQLModel, table=True):
+    """What a campaign's pacer knew when it last dialed in this hour of the day (of UTC)."""
+
+    __tablename__ = "pacing_state"
+
+    campaign_id: int = Field(primary_key=True, foreign_key="campaign.id")
+    hour: int = Field(primary_key=True)
+    state: str = Field(sa_type=Text)  # JSON, see dialer/pacing/state.py
+    updated_at: datetime = _moment()
+
+
 class ImportRow(SQLModel, table=True):
     """A list on its way in. Until it is sealed it is nothing; from then on it is in, as far as anyone is told."""
 

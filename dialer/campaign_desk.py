@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -18,9 +18,9 @@ from campaigns.store import CampaignSummary
 from campaigns.tables import CampaignRow
 from dialer.calls.attempt import Attempt, Phase
 from dialer.calls.world import World
+from dialer.campaign_pacing import CampaignPacing, PacingDesk
 from dialer.campaign_runner import CampaignLease, CampaignRunner
 from dialer.errors import OutcomeUnknownError, UnavailableError
-from dialer.pacing.pacer import Progressive
 from dialer.records.ledger import DatabaseLedger
 
 log = structlog.get_logger()
@@ -44,13 +44,13 @@ class CampaignDesk:
         world: World,
         ledger: DatabaseLedger,
         lease: CampaignLease,
-        on_change: Callable[[], None] = lambda: None,
+        pacing: PacingDesk,
     ) -> None:
         self._database = database
         self._world = world
         self._ledger = ledger
         self._lease = lease
-        self._on_change = on_change
+        self._pacing = pacing
         self._rows: dict[str, CampaignRow] = {}
         self._definitions: dict[str, Campaign] = {}
         self._running: dict[str, _Running] = {}
@@ -75,6 +75,11 @@ class CampaignDesk:
     def named(self, name: str) -> Campaign | None:
         """The definition of a campaign as last read; None if there was none of that name."""
         return self._definitions.get(name)
+
+    def of_team(self, name: str) -> Campaign | None:
+        """A campaign whose calls the team `name` takes: the one of that name, or of the highest priority."""
+        mine = [one for one in self._definitions.values() if one.team_name == name]
+        return max(mine, key=lambda one: (one.name == name, one.priority, one.name), default=None)
 
     def by_id(self, campaign_id: int) -> Campaign | None:
         return next((self._definitions[row.name] for row in self._rows.values() if row.id == campaign_id), None)
@@ -145,17 +150,29 @@ class CampaignDesk:
                     halts = self._halts
                     try:
                         await self.refresh()
+                        pacings = await self._pacings()
                     except (UnavailableError, OutcomeUnknownError) as error:
                         log.warning("campaigns_not_read", error=str(error))
-                    if halts == self._halts and not self._halted:  # else what was read is of a time before
-                        self._start_and_stop(runners, calls_nursery)
+                    else:
+                        if halts == self._halts and not self._halted:  # or what was read is of a time before
+                            self._start_and_stop(runners, calls_nursery, pacings)
                     with trio.move_on_after(LOOK_AGAIN_SECONDS):
                         await wake.wait()
             finally:
                 for name in list(self._running):
                     self._stop(name)
 
-    def _start_and_stop(self, runners: trio.Nursery, calls_nursery: trio.Nursery) -> None:
+    async def _pacings(self) -> dict[str, CampaignPacing]:
+        """What is known of each campaign that is to run, by its name, in line with its definition."""
+        return {
+            name: await self._pacing.of(row.id, self._definitions[name])
+            for name, row in self._rows.items()
+            if row.status is CampaignStatus.RUNNING and row.id is not None
+        }
+
+    def _start_and_stop(
+        self, runners: trio.Nursery, calls_nursery: trio.Nursery, pacings: Mapping[str, CampaignPacing]
+    ) -> None:
         for name, running in list(self._running.items()):
             row = self._rows.get(name)
             if row is None or row.status is not CampaignStatus.RUNNING:
@@ -167,19 +184,17 @@ class CampaignDesk:
             if row.status is CampaignStatus.STOPPED and row.id is not None:
                 for attempt in list(self._attempts[row.id].values()):
                     attempt.take_back()
-            if row.status is CampaignStatus.RUNNING and name not in self._running:
-                assert row.id is not None
+            if name in pacings and name not in self._running:
+                pacing = pacings[name]
                 runner = CampaignRunner(
-                    row.id,
-                    self._definitions[name],
+                    pacing,
                     self._world,
                     self._ledger,
                     self._lease,
-                    Progressive(),
                     calls_nursery,
-                    self._attempts[row.id],
-                    self._on_change,
+                    self._attempts[pacing.campaign_id],
                 )
+                pacing.running = True
                 scope = trio.CancelScope()
                 self._running[name] = _Running(runner, scope)
                 log.info("campaign_started", campaign=name)
@@ -192,6 +207,7 @@ class CampaignDesk:
     def _stop(self, name: str) -> None:
         running = self._running.pop(name)
         running.runner.stopping = True
+        running.runner.pacing.running = False
         running.scope.cancel()
         log.info("campaign_stopped", campaign=name, calls_in_flight=len(running.runner.attempts))
 
@@ -213,8 +229,9 @@ class CampaignDesk:
             "name": row.name,
             "status": row.status.value,
             "mode": self._definitions[row.name].mode if row.name in self._definitions else "",
-            "why": running.runner.view.reason if running else f"it is {row.status.value}",
-            "idle_agents": running.runner.view.idle_agents if running else 0,
+            "why": running.runner.reason if running else f"it is {row.status.value}",
+            "idle_agents": running.runner.idle_agents if running else 0,
+            "pacing": pacing.report() if (pacing := self._pacing.known(campaign_id)) is not None else None,
             "calls": self._count_phases(campaign_id),
             "leads": {status.value: count for status, count in summary.leads.items()},
             "outcomes_24h": {disposition.value: count for disposition, count in outcomes.items()},

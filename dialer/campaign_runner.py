@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import uuid as uuids
-from collections.abc import Callable
+from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
-import attrs
 import structlog
 import trio
 
-from campaigns.campaign import Campaign
 from campaigns.hopper import Lease, Slot
-from dialer.calls.attempt import Attempt, Phase
+from dialer.calls.attempt import Attempt
 from dialer.calls.gateway import Gateway
 from dialer.calls.world import World
+from dialer.campaign_pacing import CampaignPacing
 from dialer.errors import UnavailableError
-from dialer.pacing.pacer import Pacer, View
+from dialer.pacing.pacer import Decision, HeldBy, View
 from dialer.records.ledger import DatabaseLedger
 from dialer.shared_state import SharedState
 
@@ -32,29 +31,31 @@ CAMPAIGN_LEASE_MS: Final = 10_000
 
 
 class CampaignLease:
-    """Which daemon runs a campaign: whoever holds its lease in Redis. Others wait for it to run out."""
+    """Which daemon runs a team's campaigns: whoever holds the lease in Redis. Others wait for it to run out.
+
+    It is of a team, since whoever dials for agents must know all calls that may want them.
+    """
 
     def __init__(self, state: SharedState, *, prefix: str, node: str) -> None:
         self._script = state.script(Path(__file__).with_name("campaign_lease.lua"))
         self._prefix = prefix
         self._node = node
+        self._holders: defaultdict[str, set[str]] = defaultdict(set)
 
-    async def hold(self, campaign: str) -> bool:
-        """Takes or renews the lease; False while another daemon holds it. Raises UnavailableError."""
-        key = f"{self._prefix}campaign_lease:{campaign}"
-        return bool(await self._script([key], ["hold", self._node, CAMPAIGN_LEASE_MS]))
+    async def hold(self, team: str, campaign: str) -> bool:
+        """Takes or renews the lease for `campaign`; False while another daemon holds it. Raises UnavailableError."""
+        held = bool(await self._script([self._key(team)], ["hold", self._node, CAMPAIGN_LEASE_MS]))
+        (self._holders[team].add if held else self._holders[team].discard)(campaign)
+        return held
 
-    async def give_up(self, campaign: str) -> None:
-        """Lets another daemon run the campaign at once. Raises UnavailableError."""
-        await self._script([f"{self._prefix}campaign_lease:{campaign}"], ["give_up", self._node, 0])
+    async def give_up(self, team: str, campaign: str) -> None:
+        """`campaign` stops: with the team's last, another daemon may go on at once. Raises UnavailableError."""
+        self._holders[team].discard(campaign)
+        if not self._holders[team]:
+            await self._script([self._key(team)], ["give_up", self._node, 0])
 
-
-@attrs.define
-class CampaignView:
-    """What status shows of a running campaign."""
-
-    reason: str = "just started"
-    idle_agents: int = 0
+    def _key(self, team: str) -> str:
+        return f"{self._prefix}campaign_lease:{team}"
 
 
 class CampaignRunner:
@@ -62,32 +63,29 @@ class CampaignRunner:
 
     def __init__(
         self,
-        campaign_id: int,
-        campaign: Campaign,
+        pacing: CampaignPacing,
         world: World,
         ledger: DatabaseLedger,
         lease: CampaignLease,
-        pacer: Pacer,
         calls_nursery: trio.Nursery,
         attempts: dict[str, Attempt],
-        on_change: Callable[[], None],
     ) -> None:
-        self.campaign_id = campaign_id
-        self.campaign = campaign
-        self.view = CampaignView()
+        self.pacing = pacing
+        self.campaign_id = pacing.campaign_id
+        self.campaign = pacing.campaign
+        self.reason = "just started"
+        self.idle_agents = 0
         self.attempts = attempts
         self.stopping = False  # what has been leased and not sent goes back
         self._world = world
         self._ledger = ledger
         self._lease = lease
-        self._pacer = pacer
         self._calls_nursery = calls_nursery
-        self._on_change = on_change
         self._wake = trio.Event()
         self._hopper_empty_until = 0.0
 
     def __repr__(self) -> str:
-        return f"<CampaignRunner {self.campaign.name} {len(self.attempts)} calls, {self.view.reason}>"
+        return f"<CampaignRunner {self.campaign.name} {len(self.attempts)} calls, {self.reason}>"
 
     def wake(self) -> None:
         """Something changed that a decision may depend on."""
@@ -102,14 +100,14 @@ class CampaignRunner:
                 wake = self._wake = trio.Event()
                 try:
                     if trio.current_time() >= renew_at:
-                        holding = await self._lease.hold(self.campaign.name)
+                        holding = await self._lease.hold(self.campaign.team_name, self.campaign.name)
                         renew_at = trio.current_time() + CAMPAIGN_LEASE_MS / 3000
                     if holding:
                         await self._decide_and_dial()
                     else:
-                        self.view.reason = "another daemon runs this campaign"
+                        self.reason = "another daemon runs this campaign"
                 except UnavailableError as error:
-                    self.view.reason = str(error)
+                    self.reason = str(error)
                     await trio.sleep(1.0)
                 await trio.sleep(BETWEEN_DECISIONS_SECONDS)
                 with trio.move_on_after(TICK_SECONDS):
@@ -118,14 +116,14 @@ class CampaignRunner:
             if holding:
                 with trio.move_on_after(1.0, shield=True):
                     try:
-                        await self._lease.give_up(self.campaign.name)
+                        await self._lease.give_up(self.campaign.team_name, self.campaign.name)
                     except UnavailableError as error:
                         log.debug("campaign_lease_not_given_up", error=str(error))
 
     async def _decide_and_dial(self) -> None:
         """One decision for each switch the campaign's trunks are on: an agent can be bridged on their own only."""
         if self._ledger.trouble:
-            self.view.reason = f"results cannot be written: {self._ledger.trouble}"
+            self.reason = f"results cannot be written: {self._ledger.trouble}"
             return
         trunks: dict[str, list[Gateway]] = {}
         missing = [name for name in self.campaign.gateways if self._world.gateways.get(name) is None]
@@ -134,62 +132,63 @@ class CampaignRunner:
             if gateway is not None:
                 trunks.setdefault(gateway.settings.switch, []).append(gateway)
         if not trunks:
-            self.view.reason = f"no gateway called {', '.join(missing)} is configured"
+            self.reason = f"no gateway called {', '.join(missing)} is configured"
             return
         reasons = []
-        self.view.idle_agents = 0
+        self.idle_agents = 0
         for switch_name, gateways in trunks.items():
             if not self._world.switches[switch_name].ready:
                 reasons.append(f"the switch {switch_name!r} is away")
                 continue
             reasons.append(await self._dial_on(switch_name, gateways))
-        self.view.reason = "; ".join(dict.fromkeys(reasons))
+        self.reason = "; ".join(dict.fromkeys(reasons))
 
     async def _dial_on(self, switch: str, gateways: list[Gateway]) -> str:
-        view = await self._look(switch)
-        self.view.idle_agents += view.idle_agents
-        decision = self._pacer.decide(view)
+        decision, lag_seconds = await self._decide(switch)
         for uuid in decision.cancel:
             self.attempts[uuid].take_back()
         if not decision.calls:
+            if decision.held_by is HeldBy.RATE:
+                rate = self._world.throttle.rate
+                return f"this machine begins {rate:.0f} calls/s, and is {lag_seconds * 1000:.0f} ms behind"
             return decision.reason
         if trio.current_time() < self._hopper_empty_until:
+            self.pacing.held_by = HeldBy.LEADS
             return "no lead may be called now"
-        lag_seconds = max(self._world.metrics.lag_seconds(), self._world.roster.lag_seconds)
-        allowed = self._world.throttle.allowance(trio.current_time(), lag_seconds)
-        if not allowed:
-            rate = self._world.throttle.rate
-            return f"this machine begins {rate:.0f} calls/s, and is {lag_seconds * 1000:.0f} ms behind"
-        placed = await self._place(min(decision.calls, allowed), switch, gateways)
+        placed = await self._place(decision.calls, switch, gateways)
         self._world.throttle.begun(placed or 0)
         if placed is None:
+            self.pacing.held_by = HeldBy.CHANNELS
             return "every gateway is at its limit of calls, or of calls per second"
         return decision.reason if placed else "no lead may be called now"
 
-    async def _look(self, switch: str) -> View:
-        """What the pacer is to see. Calls are counted before and after the agents, and the larger count is shown:
+    async def _decide(self, switch: str) -> tuple[Decision, float]:
+        """What to do on `switch`, and how far this process is behind.
 
-        a call that takes its agent in between would otherwise be missing while its agent still counts as idle, and
-        one call too many would be placed.
+        Calls are counted before and after the agents, and the larger count is taken: a call that takes its agent in
+        between would otherwise be missing while its agent still counts as idle, and one call too many be placed.
         """
-        ringing, waiting = self._open_calls(switch)
-        idle_agents = await self._world.roster.idle_count(self.campaign.name, switch)
-        ringing_after, waiting_after = self._open_calls(switch)
+        ringing, waiting = self.pacing.open_calls(switch)
+        idle_agents = await self._world.roster.idle_count(self.campaign.team_name, switch)
+        ringing_after, waiting_after = self.pacing.open_calls(switch)
         if ringing_after + waiting_after > ringing + waiting:
             ringing, waiting = ringing_after, waiting_after
+        self.idle_agents += idle_agents
+        now_seconds = trio.current_time()
+        lag_seconds = max(self._world.metrics.lag_seconds(), self._world.roster.lag_seconds)
         limit = self.campaign.max_calls_in_flight
-        return View(
-            now_seconds=trio.current_time(),
+        view = View(
+            now_seconds=now_seconds,
             idle_agents=idle_agents,
             ringing=ringing,
             waiting=waiting,
             in_flight=sum(attempt.lease.switch == switch for attempt in self.attempts.values()),
             channels_left=None if limit is None else max(0, limit - len(self.attempts)),
+            calls_left=self._world.throttle.allowance(now_seconds, lag_seconds),
+            windows=self.pacing.windows(),
+            trouble=self.pacing.trouble(now_seconds),
         )
-
-    def _open_calls(self, switch: str) -> tuple[int, int]:
-        phases = [attempt.phase for attempt in self.attempts.values() if attempt.lease.switch == switch]
-        return phases.count(Phase.DIALING), phases.count(Phase.WAITING)
+        return self.pacing.decide(switch, view), lag_seconds
 
     async def _place(self, calls: int, switch: str, gateways: list[Gateway]) -> int | None:
         """Places up to `calls` calls and says how many; None if no trunk had room."""
@@ -213,9 +212,11 @@ class CampaignRunner:
                     await gateway.put_back(*unused)
         if not leases:
             self._hopper_empty_until = trio.current_time() + EMPTY_HOPPER_SECONDS
+            self.pacing.held_by = HeldBy.LEADS
         for lease in leases:
-            attempt = Attempt(lease, self.campaign, self.campaign_id, self._world, self._changed)
+            attempt = Attempt(lease, self.campaign, self.campaign_id, self._world, self._moved)
             self.attempts[lease.uuid] = attempt
+            self.pacing.placed(attempt)
             self._calls_nursery.start_soon(self._run_attempt, attempt)
         return len(leases)
 
@@ -228,8 +229,9 @@ class CampaignRunner:
             log.exception("attempt_broke", attempt=attempt.uuid, campaign=self.campaign.name)
         finally:
             del self.attempts[attempt.uuid]
-            self._changed()
+            self.pacing.over(attempt)
+            self.wake()
 
-    def _changed(self) -> None:
+    def _moved(self, attempt: Attempt) -> None:
+        self.pacing.moved(attempt)
         self.wake()
-        self._on_change()

@@ -3,7 +3,7 @@
 run_daemon
 ├─ database, Redis                       context managers: last closed
 └─ services                              links and everything that keeps house
-   ├─ switch × n, presence, roster, gateways, loop lag, door, signals
+   ├─ switch × n, presence, roster, gateways, pacing, loop lag, door, signals
    └─ phones                             nailed-up legs: need links to hang up
       └─ calls                           attempts, outlive their campaign's runner
          └─ dialing                      campaign runners: first to stop
@@ -34,6 +34,7 @@ from dialer.calls.gateway import Gateways
 from dialer.calls.live_calls import LiveCalls
 from dialer.calls.world import World
 from dialer.campaign_desk import CampaignDesk
+from dialer.campaign_pacing import PacingDesk
 from dialer.campaign_runner import CampaignLease
 from dialer.clock import Clock, SystemClock
 from dialer.desk import Desk
@@ -145,10 +146,11 @@ class Daemon:
             ledger=self.ledger,
             metrics=self.metrics,
         )
-        self.campaigns = CampaignDesk(
-            database, self.world, self.ledger, CampaignLease(state, prefix=prefix, node=settings.node)
-        )
-        self.phones = NailedUpPhones(self.world, self.campaigns.named)
+        self.pacing = PacingDesk(database, clock)
+        self.roster.watch(self.pacing)
+        lease = CampaignLease(state, prefix=prefix, node=settings.node)
+        self.campaigns = CampaignDesk(database, self.world, self.ledger, lease, self.pacing)
+        self.phones = NailedUpPhones(self.world, self.campaigns.of_team)
         self.desk = Desk(self.world, database, self.campaigns, self.phones, lambda: self.ledger.trouble, self.reload)
         self._load = load
         self.keepers = [
@@ -169,6 +171,7 @@ class Daemon:
             services.start_soon(self.ledger.keep_house)
             services.start_soon(self._keep_agents)
             services.start_soon(self.gateways.keep_house)
+            services.start_soon(self.pacing.keep_house)
             services.start_soon(self.presence.run)
             await services.start(serve_door, door.path, int(door.mode, 8), self.desk.verbs())
             async with trio.open_nursery() as phones, trio.open_nursery() as calls:

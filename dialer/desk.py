@@ -75,7 +75,12 @@ class Desk:
         is_name(None, None, extension)
         definition = await self._campaigns.definition(campaign)
         state = await self._world.roster.change(
-            extension, wants=Wants.READY, campaign=campaign, phones=definition.phones, node=self._world.node
+            extension,
+            wants=Wants.READY,
+            campaign=definition.team_name,
+            phones=definition.phones,
+            node=self._world.node,
+            wrap_until_ms=0,  # ready is ready: a wrap-up that is on is over
         )
         await self._remember(extension)
         self._phones.wake()

@@ -31,6 +31,28 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "-"
 
 
+def _busy(pacing: dict[str, Any] | None) -> str:
+    """How busy the agents were of late, and how many calls there are for each who is busy."""
+    if pacing is None or pacing["occupancy_percent"] is None:
+        return "-"
+    calls_per_agent = f", {pacing['calls'] / pacing['agents_busy']:.1f} calls each" if pacing["agents_busy"] else ""
+    return f"{pacing['occupancy_percent']:.0f} %{calls_per_agent}"
+
+
+def _abandoned(pacing: dict[str, Any] | None) -> Text:
+    """Of those who answered, in a day and in 30 days, against the limit."""
+    if pacing is None:
+        return Text("-")
+    parts, worst = [], 0.0
+    for span, name in (("day", "24 h"), ("month", "30 d")):
+        live, abandoned = pacing[f"live_answers_{span}"], pacing[f"abandoned_{span}"]
+        percent = 100 * abandoned / live if live else 0.0
+        worst = max(worst, percent)
+        parts.append(f"{percent:.2f} % in {name}")
+    limit = pacing["abandon_limit_percent"]
+    return Text(f"{', '.join(parts)} (limit {limit:g} %)", "bold red" if worst > limit else "")
+
+
 def status_view(status: dict[str, Any]) -> RenderableType:
     """Everything in the answer, one block a subject."""
     parts: list[RenderableType] = []
@@ -40,11 +62,14 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         switches.add_row(one["name"], state, str(one["events_received"]), one["last_loss"] or "-")
     parts += [switches, ""]
 
-    campaigns = _table("campaign", "status", "calls", "leads", "outcomes in 24 h", "why")
+    campaigns = _table("campaign", "mode", "status", "busy", "abandoned", "calls", "leads", "outcomes in 24 h", "why")
     for one in status["campaigns"]:
         campaigns.add_row(
             one["name"],
+            one["mode"],
             one["status"],
+            _busy(one["pacing"]),
+            _abandoned(one["pacing"]),
             _counts(one["calls"]),
             _counts(one["leads"]),
             _counts(one["outcomes_24h"]),

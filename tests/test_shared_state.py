@@ -251,24 +251,24 @@ async def test_no_more_threads_than_it_says(state: SharedState, prefix: str) -> 
 
 async def test_a_campaign_has_one_holder(state: SharedState, prefix: str) -> None:
     north, south = (CampaignLease(state, prefix=prefix, node=node) for node in ("north", "south"))
-    assert await north.hold("spring")
-    assert not await south.hold("spring")
-    assert await south.hold("autumn")  # another campaign is another lease
-    assert await north.hold("spring")
-    assert not await south.hold("spring")
+    assert await north.hold("spring", "spring")
+    assert not await south.hold("spring", "spring")
+    assert await south.hold("autumn", "autumn")  # another campaign is another lease
+    assert await north.hold("spring", "spring")
+    assert not await south.hold("spring", "spring")
 
-    await south.give_up("spring")  # not theirs to give
-    assert not await south.hold("spring")
-    await north.give_up("spring")
-    assert await south.hold("spring")
-    assert not await north.hold("spring")
+    await south.give_up("spring", "spring")  # not theirs to give
+    assert not await south.hold("spring", "spring")
+    await north.give_up("spring", "spring")
+    assert await south.hold("spring", "spring")
+    assert not await north.hold("spring", "spring")
 
 
 async def test_many_daemons_at_once(state: SharedState, prefix: str) -> None:
     holders: list[str] = []
 
     async def try_to_hold(node: str) -> None:
-        if await CampaignLease(state, prefix=prefix, node=node).hold("spring"):
+        if await CampaignLease(state, prefix=prefix, node=node).hold("spring", "spring"):
             holders.append(node)
 
     async with trio.open_nursery() as nursery:
@@ -280,16 +280,16 @@ async def test_many_daemons_at_once(state: SharedState, prefix: str) -> None:
 async def test_a_lease_is_renewed_and_runs_out(state: SharedState, prefix: str) -> None:
     north, south = (CampaignLease(state, prefix=prefix, node=node) for node in ("north", "south"))
     key = f"{prefix}campaign_lease:spring"
-    assert await north.hold("spring")
+    assert await north.hold("spring", "spring")
     await state.run(lambda client: client.pexpire(key, 1_000))
-    assert await north.hold("spring")
+    assert await north.hold("spring", "spring")
     left_ms = await state.run(lambda client: client.pttl(key))
     assert 5_000 < left_ms <= 10_000
 
     await state.run(lambda client: client.pexpire(key, 1))  # nobody renews it any more
 
     async def taken_over() -> bool:
-        return await south.hold("spring")
+        return await south.hold("spring", "spring")
 
     await eventually(taken_over)
-    assert not await north.hold("spring")
+    assert not await north.hold("spring", "spring")

@@ -9,7 +9,7 @@
 --   bridged  TOKEN LEASE_MS                   the claim became a conversation   -> 1, or 0 if the claim is gone
 --   renew    LEASE_MS TOKEN ...               longer leases                     -> how many were still held
 --   release  TOKEN WRAP_MS LOST_LEG           gives the agent back, without that leg  -> extension, or "" if not held
---   sweep                                     ends wrap-ups and dead leases     -> {mark, agents freed, tokens expired...}
+--   sweep                                     ends wrap-ups and dead leases     -> {mark, {extension, state, ...} freed, tokens expired...}
 --   count    CAMPAIGN SWITCH                  how many are idle                 -> number
 --   restore  MARK LEASE_MS JSON               puts back what a daemon knows, see below  -> the mark that stands
 --
@@ -164,13 +164,13 @@ elseif verb == 'release' then
   return release(ARGV[3], tonumber(ARGV[4]), ARGV[5])
 
 elseif verb == 'sweep' then
-  local freed, answer = 0, {redis.call('GET', prefix .. 'mark'), 0}
+  local freed, answer = {}, {redis.call('GET', prefix .. 'mark'), 0}
   for _, extension in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'wrap_up', '-inf', now)) do
     redis.call('ZREM', prefix .. 'wrap_up', extension)
     local ends = tonumber(redis.call('HGET', agent_key(extension), 'wrap_until_ms') or '0')
     if ends > 0 and ends <= now then
-      settle(extension, {'wrap_until_ms', '0'})
-      freed = freed + 1
+      freed[#freed + 1] = extension
+      freed[#freed + 1] = settle(extension, {'wrap_until_ms', '0'})
     end
   end
   for _, token in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'leases', '-inf', now)) do

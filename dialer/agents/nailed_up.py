@@ -42,9 +42,9 @@ REARM_AFTER_SECONDS: Final = 1.0
 class NailedUpPhones:
     """The keepers of all nailed-up phones of this daemon."""
 
-    def __init__(self, world: World, campaign_named: Callable[[str], Campaign | None]) -> None:
+    def __init__(self, world: World, campaign_of_team: Callable[[str], Campaign | None]) -> None:
         self._world = world
-        self._campaign_named = campaign_named
+        self._campaign_of_team = campaign_of_team
         self._keepers: set[str] = set()
         self._wake = trio.Event()
         # The agents as last read, all in one go: each keeper asking for its own would be most of Redis' work.
@@ -125,7 +125,7 @@ class NailedUpPhones:
         """One life of one leg. False if the phone was rung and not answered."""
         found = agent.leg in self._found
         switch = self._world.switches.get(agent.leg_switch if found else agent.switch)
-        campaign = self._campaign_named(agent.campaign)
+        campaign = self._campaign_of_team(agent.campaign)
         if switch is None or not switch.ready or campaign is None:
             return True
         snapshot = self._found.pop(agent.leg, None) if agent.leg else None

@@ -13,13 +13,13 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 import structlog
 import trio
 
-from dialer.agents.agent import Agent, AgentState, Phones, agent_from_hash, state_of
+from dialer.agents.agent import Agent, AgentState, Phones, Wants, agent_from_hash, state_of
 from dialer.clock import Clock, ClockWatch
 from dialer.errors import UnavailableError
 from dialer.shared_state import ForgottenError, SharedState
@@ -54,6 +54,25 @@ class Claim:
     wrap_up_seconds: float = 0.0
     leg_lost: bool = False
     kept: bool = False
+
+
+class Watcher(Protocol):
+    """Whoever wants to know at once what agents do through this daemon."""
+
+    def agent_claimed(self, extension: str, team: str, switch: str) -> None:
+        """The agent is held for a call."""
+
+    def talk_began(self, extension: str) -> None:
+        """The call became a conversation."""
+
+    def agent_released(self, extension: str, wrap_up_seconds: float) -> None:
+        """The call is over, for the agent."""
+
+    def agent_became(self, extension: str, state: AgentState) -> None:
+        """A wrap-up has ended, or a fact has changed."""
+
+    def agent_wants(self, extension: str, wants: Wants) -> None:
+        """The agent has asked for something."""
 
 
 @attrs.define
@@ -100,6 +119,7 @@ class Roster:
         self._queues: defaultdict[tuple[str, str], _Queue] = defaultdict(_Queue)
         self._freed = trio.Event()
         self._listeners: list[Callable[[], None]] = []
+        self._watchers: list[Watcher] = []
 
     def __repr__(self) -> str:
         return f"<Roster {self._prefix!r} holding {len(self._held)} claims>"
@@ -107,6 +127,10 @@ class Roster:
     def on_agent_freed(self, listener: Callable[[], None]) -> None:
         """Calls `listener` whenever an agent may have become idle through this daemon."""
         self._listeners.append(listener)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tells `watcher` of agents from now on."""
+        self._watchers.append(watcher)
 
     async def _do(self, verb: str, *args: str | int) -> Any:
         now_ms = int(self._clock.now().timestamp() * 1000)
@@ -116,6 +140,10 @@ class Roster:
         """Sets facts of an agent (field names of `Agent`) and gives the state that follows."""
         flat = [text for name, value in facts.items() for text in (name, str(value))]
         state = AgentState(await self._do("set", extension, *flat))
+        for watcher in self._watchers:
+            if "wants" in facts:
+                watcher.agent_wants(extension, Wants(facts["wants"]))
+            watcher.agent_became(extension, state)
         if state is AgentState.IDLE:
             self._tell_freed()
         return state
@@ -164,6 +192,8 @@ class Roster:
         granted = await self._do("claim", campaign, switch, self._lease_ms, *tokens)
         for token, (extension, leg, phones) in zip(tokens, granted, strict=False):
             self._held[token] = _Held(extension)
+            for watcher in self._watchers:
+                watcher.agent_claimed(extension, campaign, switch)
             claims.append(Claim(token, extension, leg, Phones(phones)))
         return claims
 
@@ -248,6 +278,8 @@ class Roster:
         self._held.pop(claim.token, None)
         if claim.kept:
             return
+        for watcher in self._watchers:
+            watcher.agent_released(claim.extension, claim.wrap_up_seconds)
         wrap_up_ms, lost_leg = int(claim.wrap_up_seconds * 1000), claim.leg if claim.leg_lost else ""
         try:
             with trio.fail_after(RELEASE_SECONDS):
@@ -267,6 +299,8 @@ class Roster:
         """Marks a claim as a conversation."""
         if claim.token in self._held:
             self._held[claim.token].bridged = True
+        for watcher in self._watchers:
+            watcher.talk_began(claim.extension)
         if not await self._do("bridged", claim.token, self._lease_ms):
             log.warning("claim_was_gone_at_bridge", agent=claim.extension, attempt=claim.token)
 
@@ -302,6 +336,9 @@ class Roster:
         mark, freed, *expired = await self._do("sweep")
         if mark != self._mark:
             raise ForgottenError("another daemon has told Redis what it knows, and it knows nothing of ours")
+        for extension, state in zip(freed[::2], freed[1::2], strict=True):
+            for watcher in self._watchers:
+                watcher.agent_became(extension, AgentState(state))
         if expired:
             log.warning("claims_expired", attempts=expired)
         if freed or expired:

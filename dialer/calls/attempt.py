@@ -54,18 +54,22 @@ DISARM_AGAIN_SECONDS: Final = 0.2
 class Phase(Enum):
     """Where the story is, as pacing needs to know it."""
 
-    DIALING = auto()  # placed, not answered
+    DIALING = auto()  # placed
+    RINGING = auto()  # the phone rings, and is not answered
     WAITING = auto()  # answered, no agent yet
     CONNECTING = auto()  # an agent is held for it
     TALKING = auto()
     CLOSING = auto()  # over but for its record
 
 
+UNANSWERED: Final = frozenset({Phase.DIALING, Phase.RINGING})
+
+
 class Attempt:
     """One call. `run` tells the story once and leaves exactly one result behind."""
 
     def __init__(
-        self, lease: Lease, campaign: Campaign, campaign_id: int, world: World, on_change: Callable[[], None]
+        self, lease: Lease, campaign: Campaign, campaign_id: int, world: World, on_change: Callable[[Attempt], None]
     ) -> None:
         self.lease = lease
         self.phase = Phase.DIALING
@@ -79,6 +83,7 @@ class Attempt:
         self._ending = Ending()
         self._originated_at = world.clock.now()
         self._cancelled = False
+        self._connected_late = False
         self._sent = False
         self._log = log.bind(attempt=lease.uuid, campaign=campaign.name)
 
@@ -89,9 +94,24 @@ class Attempt:
     def uuid(self) -> str:
         return self.lease.uuid
 
+    @property
+    def abandoned(self) -> bool:
+        """Whoever answered was told that there is no agent."""
+        return self._ending.abandoned
+
+    @property
+    def connected_late(self) -> bool:
+        """Whoever answered has an agent, and had to wait for longer than the campaign allows."""
+        return self._connected_late
+
+    @property
+    def taken_back(self) -> bool:
+        """We do not want it any more."""
+        return self._cancelled
+
     def take_back(self) -> None:
-        """Hangs the call up if nobody talks on it yet: pacing or a stop does not want it any more."""
-        if self.phase is Phase.DIALING and not self._cancelled:
+        """Hangs the call up if nobody has answered it yet: pacing or a stop does not want it any more."""
+        if self.phase in UNANSWERED and not self._cancelled:
             self._cancelled = True
             if self._sent:
                 self._tell(Kill(self.uuid, "ORIGINATOR_CANCEL"))
@@ -148,6 +168,9 @@ class Attempt:
         if self._ending.failure:
             return
         with trio.move_on_after(self._campaign.ring_seconds + RING_MARGIN_SECONDS):
+            await customer.wait_until(lambda leg: bool(leg.ringing_us) or leg.answered or leg.ended)
+            if not customer.leg.answered and not customer.leg.ended:
+                self._move(Phase.RINGING)
             await customer.wait_until(lambda leg: leg.answered or leg.ended)
         if not customer.leg.answered or customer.leg.ended:
             return
@@ -178,7 +201,7 @@ class Attempt:
             if self._was_bridged(customer):  # asked for before the link was lost, and found by recovery
                 break
             async with self._world.roster.claimed(
-                self._campaign.name, self._switch.name, self.uuid, deadline=deadline
+                self._campaign.team_name, self._switch.name, self.uuid, deadline=deadline
             ) as claim:
                 if claim is None:
                     break
@@ -321,7 +344,9 @@ class Attempt:
         """The conversation, until either side hangs up."""
         leg = customer.leg
         self._world.metrics.counts["bridged"] += 1
-        self._world.metrics.answer_to_bridged.record_seconds((leg.bridged_us - leg.answered_us) / 1_000_000)
+        waited_seconds = (leg.bridged_us - leg.answered_us) / 1_000_000
+        self._connected_late = waited_seconds > self._campaign.connect_seconds
+        self._world.metrics.answer_to_bridged.record_seconds(waited_seconds)
         recording = self._recording_path() if self._campaign.record else ""
         self._ending = attrs.evolve(self._ending, recording=recording)
         self._note_talk(claim, agent_leg)
@@ -461,7 +486,7 @@ class Attempt:
     def _move(self, phase: Phase) -> None:
         if phase is not self.phase:
             self.phase = phase
-            self._on_change()
+            self._on_change(self)
 
     def _tell(self, command: Command) -> None:
         """Sends a command whose outcome shows in events, if at all."""

@@ -99,14 +99,15 @@ class Model:
         self.settle(extension, **facts)
         return extension
 
-    def sweep(self) -> tuple[int, list[str]]:
+    def sweep(self) -> tuple[list[tuple[str, str]], list[str]]:
         over = [agent for agent in self.agents.values() if 0 < agent.wrap_until_ms <= self.now_ms]
         for agent in over:
             self.settle(agent.extension, wrap_until_ms=0)
+        freed = sorted((agent.extension, str(state_of(self.agents[agent.extension]))) for agent in over)
         expired = sorted(token for token, end in self.leases.items() if end <= self.now_ms)
         for token in expired:
             self.release(token, 0, self.agents[self.claims[token]].leg)
-        return len(over), expired
+        return freed, expired
 
 
 class Agents(RuleBasedStateMachine):
@@ -190,7 +191,9 @@ class Agents(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         _mark, freed, *expired = self.do("sweep")
-        assert (freed, sorted(expired)) == self.model.sweep()
+        expected_freed, expected_expired = self.model.sweep()
+        assert sorted(expired) == expected_expired
+        assert sorted(zip(freed[::2], freed[1::2], strict=True)) == expected_freed
 
     @invariant()
     def redis_holds_what_the_model_holds(self) -> None:

@@ -120,7 +120,7 @@ async def test_release_of_a_lost_claim_does_nothing(roster: Roster, clock: SetCl
     await make_ready(roster, "1000")
     lost = await claimed_now(roster, "dead")
     clock.move(LEASE_SECONDS)
-    assert (await roster._do("sweep"))[1:] == [0, "dead"]
+    assert (await roster._do("sweep"))[1:] == [[], "dead"]
     await make_ready(roster, "1000")
     await claimed_now(roster, "living")
     lost.wrap_up_seconds, lost.leg_lost = 60.0, True
@@ -133,12 +133,12 @@ async def test_a_dead_lease_frees_the_claim_and_drops_the_leg(roster: Roster, cl
     await make_ready(roster, "1000")
     await roster.bridged(await claimed_now(roster, "t0"))
     clock.move(LEASE_SECONDS - 0.001)
-    assert (await roster._do("sweep"))[1:] == [0]
+    assert (await roster._do("sweep"))[1:] == [[]]
     clock.move(0.001)
-    assert (await roster._do("sweep"))[1:] == [0, "t0"]
+    assert (await roster._do("sweep"))[1:] == [[], "t0"]
     agent = await roster.agent("1000")
     assert (agent.token, agent.leg, state_of(agent)) == ("", "", AgentState.OFFLINE)
-    assert (await roster._do("sweep"))[1:] == [0]
+    assert (await roster._do("sweep"))[1:] == [[]]
 
 
 async def test_a_renewed_lease_lives_on(roster: Roster, clock: SetClock) -> None:
@@ -147,7 +147,7 @@ async def test_a_renewed_lease_lives_on(roster: Roster, clock: SetClock) -> None
     clock.move(20)
     await roster.renew(["t0", "unheard of"])
     clock.move(20)
-    assert (await roster._do("sweep"))[1:] == [0]
+    assert (await roster._do("sweep"))[1:] == [[]]
     assert (await roster.agent("1000")).lease_until_ms == clock.now_ms() + 10_000
 
 
@@ -183,7 +183,7 @@ async def test_a_claim_of_a_former_life_is_held_again(
     assert claim == Claim("t0", "1000", "leg-1000", Phones.NAILED_UP, bridge_asked=True)
     assert repr(roster).endswith("holding 1 claims>")
     clock.move(20)
-    assert (await roster._do("sweep"))[1:] == [0]
+    assert (await roster._do("sweep"))[1:] == [[]]
     await roster.release(claim)
     assert await states(roster) == {"1000": AgentState.IDLE}
 
@@ -232,7 +232,7 @@ async def test_wrap_up_ends_by_sweep(roster: Roster, clock: SetClock) -> None:
     assert await states(roster) == {"1000": AgentState.WRAP_UP}
     assert await roster.try_claim("north", "a", "t1") is None
     clock.move(0.001)
-    assert (await roster._do("sweep"))[1:] == [1]
+    assert (await roster._do("sweep"))[1:] == [["1000", "idle"]]
     assert await states(roster) == {"1000": AgentState.IDLE}
 
 
@@ -467,7 +467,7 @@ async def test_a_release_that_fails_leaves_it_to_the_lease(own_redis: RedisServe
         await trio.to_thread.run_sync(own_redis.start)
         assert await states(roster) == {"1000": AgentState.RESERVED}
         clock.move(LEASE_SECONDS)
-        assert (await roster._do("sweep"))[1:] == [0, "t0"]
+        assert (await roster._do("sweep"))[1:] == [[], "t0"]
 
 
 async def test_keeping_house_renews_before_it_buries(state: SharedState, prefix: str, clock: SetClock) -> None:

@@ -65,7 +65,7 @@ def test_no_call_is_placed_while_results_wait(redis_url: str) -> None:
             assert len(house.customers()) <= placed + len(AGENTS)
 
             def is_told() -> bool:
-                reason = house.daemon.campaigns._running["test"].runner.view.reason
+                reason = house.daemon.campaigns._running["test"].runner.reason
                 return "results cannot be written" in reason
 
             await house.until(is_told, "told")

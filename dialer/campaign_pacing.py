@@ -1,0 +1,460 @@
+"""What the pacers know, fed by what calls and agents do: kept over runners, definitions and restarts.
+
+Runners come and go with each change of a campaign; what was learned stays. It is stored by hour of the day, so that a
+morning or a restart begins with what that hour was like.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import phonenumbers
+import structlog
+import trio
+
+from campaigns import abandonment_counts, store
+from campaigns.campaign import Campaign, zone_info
+from campaigns.database import Database
+from campaigns.hopper import Lease
+from dialer.agents.agent import AgentState, Wants
+from dialer.calls.attempt import UNANSWERED, Attempt, Phase
+from dialer.clock import Clock
+from dialer.errors import OutcomeUnknownError, UnavailableError
+from dialer.pacing.answer_model import AnswerModel, LeadTraits
+from dialer.pacing.budget import Budget
+from dialer.pacing.demand import Demand
+from dialer.pacing.occupancy import Occupancy
+from dialer.pacing.pacer import Answered, Decision, HeldBy, Pacer, Progressive, View
+from dialer.pacing.predictive import Predictive
+from dialer.pacing.ratio import Ratio
+from dialer.pacing.state import PacingState
+from dialer.pacing.supply import Supply
+
+log = structlog.get_logger()
+
+STORE_SECONDS: Final = 60.0
+COUNT_SECONDS: Final = 10.0
+# From an agent's being held to CHANNEL_BRIDGE, at the 95th percentile: what is left of patience is less by it.
+BRIDGE_SECONDS: Final = 0.07
+# A trunk that turns calls away at once, and not a few.
+FAILED_AT_ONCE_SECONDS: Final = 1.0
+FAILURES_WATCHED_SECONDS: Final = 60.0
+FAILURES_JUDGED: Final = 20
+# These keep a campaign from using agents that others of its team might use.
+_WANTS_NO_AGENTS: Final = frozenset({HeldBy.LEADS, HeldBy.HOURS, HeldBy.CHANNELS})
+
+
+class Team:
+    """The agents that some campaigns share: one supply for each switch."""
+
+    def __init__(self) -> None:
+        self.campaigns: dict[int, CampaignPacing] = {}
+        self.supplies: defaultdict[str, Supply] = defaultdict(Supply)
+        self.occupancy = Occupancy()
+
+
+class CampaignPacing:
+    """What is known of one campaign."""
+
+    def __init__(self, campaign_id: int, campaign: Campaign, team: Team, budget: Budget, clock: Clock) -> None:
+        self.campaign_id = campaign_id
+        self.campaign = campaign
+        self.running = False
+        self.held_by = HeldBy.AGENTS
+        self.budget = budget
+        self.model = AnswerModel()
+        # Live answers and abandoned calls on record: of the campaign and of its group, of a day and of a month.
+        self.on_record: tuple[Answered, ...] = (Answered(),)
+        self._team = team
+        self._clock = clock
+        self._demands: dict[str, Demand] = {}
+        self._pacers: dict[str, Pacer] = {}
+        self._phases: dict[str, Phase] = {}
+        self._traits: dict[str, LeadTraits] = {}
+        self._placed_at: dict[str, float] = {}
+        # Answered, and not among those on record yet: whether abandoned.
+        self._unrecorded: dict[str, bool] = {}
+        self._over: set[str] = set()
+        # When calls ended of late, and whether at once.
+        self._failures: deque[tuple[float, bool]] = deque()
+
+    def __repr__(self) -> str:
+        return f"<CampaignPacing {self.campaign.name} {self.campaign.mode} {self.budget!r}>"
+
+    def redefine(self, campaign: Campaign, team: Team, budget: Budget) -> None:
+        """The definition has changed; what was learned stays."""
+        if campaign == self.campaign and team is self._team:
+            return
+        if campaign.ring_seconds != self.campaign.ring_seconds:
+            state = self._any_demand().tables.state()
+            self._demands = {}
+            self._any_demand().tables.restore(state)
+        self.campaign, self._team, self.budget = campaign, team, budget
+        self._pacers = {}
+
+    def demand(self, switch: str) -> Demand:
+        """The campaign's calls on `switch`. All switches learn together."""
+        if switch not in self._demands:
+            first = next(iter(self._demands.values()), None)
+            self._demands[switch] = Demand(self.campaign.ring_seconds, first.tables if first else None)
+        return self._demands[switch]
+
+    def _any_demand(self) -> Demand:
+        return next(iter(self._demands.values()), None) or self.demand("")
+
+    # What the runner asks.
+
+    def open_calls(self, switch: str) -> tuple[int, int]:
+        """Calls on `switch` that ring, and that wait, of all campaigns that share the agents."""
+        demands = [pacing.demand(switch) for pacing in self._team.campaigns.values()]
+        return sum(one.ringing for one in demands), sum(one.waiting for one in demands)
+
+    def windows(self) -> tuple[Answered, ...]:
+        """Live answers and abandoned calls in each window that counts, those under way among them."""
+        live, abandoned = len(self._unrecorded), sum(self._unrecorded.values())
+        return tuple(Answered(one.live + live, one.abandoned + abandoned) for one in self.on_record)
+
+    def trouble(self, now_seconds: float) -> str:
+        """Why nothing may be risked now; empty when all is well."""
+        while self._failures and self._failures[0][0] < now_seconds - FAILURES_WATCHED_SECONDS:
+            self._failures.popleft()
+        failed = sum(at_once for _, at_once in self._failures)
+        if len(self._failures) >= FAILURES_JUDGED and 2 * failed > len(self._failures):
+            return f"{failed} of the last {len(self._failures)} calls failed at once"
+        return ""
+
+    def decide(self, switch: str, view: View) -> Decision:
+        """What to do on `switch` now."""
+        first = self._goes_first()
+        if first:
+            return Decision(0, f"the agents are for {first} as long as it has somebody to call", HeldBy.AGENTS)
+        decision = self._pacer(switch).decide(view)
+        self.held_by = decision.held_by
+        supply = self._team.supplies[switch]
+        self._team.occupancy.saw(view.now_seconds, supply.busy, view.idle_agents)
+        return decision
+
+    def _goes_first(self) -> str:
+        for other in self._team.campaigns.values():
+            if (
+                other.running
+                and other.campaign.priority > self.campaign.priority
+                and other.held_by not in _WANTS_NO_AGENTS
+            ):
+                return other.campaign.name
+        return ""
+
+    def _pacer(self, switch: str) -> Pacer:
+        if switch not in self._pacers:
+            self._pacers[switch] = self._make_pacer(switch)
+        return self._pacers[switch]
+
+    def _make_pacer(self, switch: str) -> Pacer:
+        campaign = self.campaign
+        if campaign.mode == "ratio":
+            return Ratio(campaign.calls_per_agent, self.demand(switch), self.budget)
+        if campaign.mode != "predictive":
+            return Progressive()
+
+        def others() -> Sequence[Demand]:
+            rest = [pacing for pacing in self._team.campaigns.values() if pacing is not self]
+            return [pacing.demand(switch) for pacing in rest if pacing.open_here(switch)]
+
+        return Predictive(
+            self._team.supplies[switch],
+            self.demand(switch),
+            self.budget,
+            patience_seconds=max(0.1, campaign.connect_seconds - BRIDGE_SECONDS),
+            cancels=campaign.cancel_ringing,
+            least_agents=campaign.predictive_least_agents,
+            others=others,
+        )
+
+    def open_here(self, switch: str) -> int:
+        """Calls on `switch` that may still want an agent."""
+        demand = self.demand(switch)
+        return demand.ringing + demand.waiting
+
+    # What calls do.
+
+    def placed(self, attempt: Attempt) -> None:
+        """A call is on its way out."""
+        now_seconds = trio.current_time()
+        traits = self._traits_of(attempt.lease)
+        self._traits[attempt.uuid] = traits
+        self._phases[attempt.uuid] = Phase.DIALING
+        self._placed_at[attempt.uuid] = now_seconds
+        self.demand(attempt.lease.switch).placed(attempt.uuid, now_seconds, self.model.odds(traits))
+
+    def moved(self, attempt: Attempt) -> None:
+        """The call is in another phase."""
+        uuid, phase, now_seconds = attempt.uuid, attempt.phase, trio.current_time()
+        before = self._phases.get(uuid)
+        if before is None:
+            return
+        self._phases[uuid] = phase
+        demand = self.demand(attempt.lease.switch)
+        if phase is Phase.RINGING:
+            demand.rings(uuid, now_seconds)
+            return
+        if before in UNANSWERED:
+            if phase is Phase.CLOSING:
+                self._ended_unanswered(attempt, demand, now_seconds)
+                return
+            demand.answered(uuid, now_seconds)
+            self._learn(uuid, answered=True)
+        if phase is Phase.WAITING and before is Phase.CONNECTING:
+            demand.waits_again(uuid)
+        elif phase is Phase.CONNECTING:
+            demand.connected(uuid)
+        elif phase is Phase.TALKING:
+            demand.connected(uuid)
+            (self.budget.abandoned if attempt.connected_late else self.budget.connected)()
+            self._unrecorded[uuid] = attempt.connected_late
+        elif phase is Phase.CLOSING and before is not Phase.TALKING:
+            demand.left(uuid)
+            # Answered while our hang-up was on its way: nobody was there for them.
+            if attempt.abandoned or attempt.taken_back:
+                self.budget.abandoned()
+                self._unrecorded[uuid] = True
+
+    def _ended_unanswered(self, attempt: Attempt, demand: Demand, now_seconds: float) -> None:
+        if attempt.taken_back:
+            demand.withdrawn(attempt.uuid, now_seconds)
+            return
+        demand.unanswered(attempt.uuid, now_seconds)
+        self._learn(attempt.uuid, answered=False)
+        age_seconds = now_seconds - self._placed_at[attempt.uuid]
+        self._failures.append((now_seconds, age_seconds < FAILED_AT_ONCE_SECONDS))
+
+    def over(self, attempt: Attempt) -> None:
+        """The call is over, and on record if it ever went out."""
+        if self._phases.pop(attempt.uuid, None) in UNANSWERED:  # it never went out
+            self.demand(attempt.lease.switch).withdrawn(attempt.uuid, trio.current_time())
+        self._traits.pop(attempt.uuid, None)
+        self._placed_at.pop(attempt.uuid, None)
+        self._over.add(attempt.uuid)
+
+    def _learn(self, uuid: str, *, answered: bool) -> None:
+        traits = self._traits.get(uuid)
+        if traits is not None:
+            self.model.learn(traits, answered)
+
+    def _traits_of(self, lease: Lease) -> LeadTraits:
+        zones = self.campaign.zones_of(lease.zones)
+        local = self._clock.now().astimezone(zone_info(zones[0] if zones else "UTC"))
+        return LeadTraits(
+            hour=local.hour,
+            weekday=local.weekday(),
+            attempt_no=lease.attempt_no,
+            last_disposition=lease.last_disposition.value if lease.last_disposition else "",
+            number_kind=number_kind(lease.number),
+            list_name=lease.fields.get("list", ""),
+            gateway=lease.gateway,
+        )
+
+    # What people see.
+
+    def report(self) -> dict[str, Any]:
+        """How the campaign is paced, for status."""
+        day, month, *_ = (*self.windows(), Answered())
+        percent = self._team.occupancy.percent
+        busy = sum(one.busy for one in self._team.supplies.values())
+        calls = sum(self.open_here(switch) for switch in self._demands) + busy
+        return {
+            "occupancy_percent": None if percent is None else round(percent, 1),
+            "abandoned_day": day.abandoned,
+            "live_answers_day": day.live,
+            "abandoned_month": month.abandoned,
+            "live_answers_month": month.live,
+            "abandon_limit_percent": self.campaign.abandon_limit_percent,
+            "agents_busy": busy,
+            "calls": calls,
+            "risk_percent": round(100 * self.budget.theta, 2),
+            "budget_calls": round(self.budget.balance, 1),
+            "held_by": self.held_by.value,
+        }
+
+    # What is kept.
+
+    async def count(self, database: Database) -> None:
+        """Reads the windows that the law counts in anew. Raises UnavailableError or OutcomeUnknownError."""
+        over, self._over = self._over, set()
+        now = self._clock.now()
+        try:
+            window = await database.read(lambda session: abandonment_counts.window(session, self.campaign_id, now))
+        except BaseException:
+            self._over |= over
+            raise
+        self.on_record = tuple(
+            Answered(one.live_answers, one.abandoned)
+            for one in (window.day, window.month, window.group_day, window.group_month)
+        )
+        for uuid in over:  # on record by now
+            self._unrecorded.pop(uuid, None)
+
+    def state(self) -> PacingState:
+        """What is worth keeping."""
+        supplies = self._team.supplies.values()
+        return PacingState(
+            ring=self._any_demand().tables.state(),
+            supply=max((one.state() for one in supplies), key=lambda one: one.talks, default=Supply().state()),
+            budget=self.budget.state(),
+            answers=self.model.state().to_json(),
+        )
+
+    def restore(self, state: PacingState, latest: PacingState) -> None:
+        """Goes on from what this hour was like, and from the budget and the people as they were last."""
+        self._any_demand().tables.restore(state.ring)
+        self.budget.restore(latest.budget)
+        self.model = state.answer_model()
+        self._team.supplies.default_factory = _supply_like(state)
+
+
+def _supply_like(state: PacingState) -> Callable[[], Supply]:
+    def make() -> Supply:
+        supply = Supply()
+        supply.restore(state.supply)
+        return supply
+
+    return make
+
+
+_KINDS: Final = {
+    phonenumbers.PhoneNumberType.MOBILE: "mobile",
+    phonenumbers.PhoneNumberType.FIXED_LINE: "fixed_line",
+    phonenumbers.PhoneNumberType.VOIP: "voip",
+}
+
+
+def number_kind(number: str) -> str:
+    """What kind of line the E.164 `number` is, as far as its digits tell."""
+    try:
+        return _KINDS.get(phonenumbers.number_type(phonenumbers.parse(number)), "unknown")
+    except phonenumbers.NumberParseException:
+        return "unknown"
+
+
+class PacingDesk:
+    """The pacing of every campaign of this daemon, and the agents that they share."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._campaigns: dict[int, CampaignPacing] = {}
+        self._teams: defaultdict[str, Team] = defaultdict(Team)
+        self._budgets: dict[str, Budget] = {}
+        self._where: dict[str, Supply] = {}  # the supply that an agent counts in
+
+    def __repr__(self) -> str:
+        return f"<PacingDesk {len(self._campaigns)} campaigns, {len(self._teams)} teams>"
+
+    async def of(self, campaign_id: int, campaign: Campaign) -> CampaignPacing:
+        """The pacing of a campaign, as it is defined now; what was stored of it is read the first time.
+
+        Raises UnavailableError or OutcomeUnknownError if it cannot be read.
+        """
+        team, budget = self._teams[campaign.team_name], self._budget_of(campaign)
+        known = self._campaigns.get(campaign_id)
+        if known is not None:
+            for other in self._teams.values():
+                other.campaigns.pop(campaign_id, None)
+            known.redefine(campaign, team, budget)
+        else:
+            known = CampaignPacing(campaign_id, campaign, team, budget, self._clock)
+            await self._read(known)
+            await known.count(self._database)
+            self._campaigns[campaign_id] = known
+        team.campaigns[campaign_id] = known
+        return known
+
+    def known(self, campaign_id: int) -> CampaignPacing | None:
+        """The pacing of a campaign that has run in this life of the daemon."""
+        return self._campaigns.get(campaign_id)
+
+    def team(self, name: str) -> Team:
+        """The team called `name`."""
+        return self._teams[name]
+
+    def _budget_of(self, campaign: Campaign) -> Budget:
+        name = f"group {campaign.budget_group}" if campaign.budget_group else campaign.name
+        limit = campaign.abandon_limit_percent / 100
+        if name not in self._budgets:
+            self._budgets[name] = Budget(limit)
+        self._budgets[name].limit = limit
+        return self._budgets[name]
+
+    async def _read(self, pacing: CampaignPacing) -> None:
+        rows = await self._database.read(lambda session: store.pacing_states(session, pacing.campaign_id))
+        states = []
+        for row in rows:  # the newest first
+            try:
+                states.append((row.hour, PacingState.from_json(row.state)))
+            except ValueError as error:  # of another version: it learns anew
+                log.warning("pacing_state_unreadable", campaign=pacing.campaign.name, error=str(error))
+        if states:
+            hour = self._clock.now().hour
+            this_hour = next((state for of_hour, state in states if of_hour == hour), states[0][1])
+            pacing.restore(this_hour, states[0][1])
+
+    async def keep_house(self) -> None:
+        """Counts and stores again and again, until cancelled; at the end stores once more."""
+        stored_at = trio.current_time()
+        try:
+            while True:
+                await trio.sleep(COUNT_SECONDS)
+                try:
+                    for pacing in list(self._campaigns.values()):
+                        await pacing.count(self._database)
+                    if trio.current_time() - stored_at >= STORE_SECONDS:
+                        stored_at = trio.current_time()
+                        await self._store()
+                except (UnavailableError, OutcomeUnknownError) as error:
+                    log.warning("pacing_not_stored", error=str(error))
+        finally:
+            with trio.move_on_after(1.0, shield=True):
+                try:
+                    await self._store()
+                except (UnavailableError, OutcomeUnknownError) as error:
+                    log.warning("pacing_not_stored", error=str(error))
+
+    async def _store(self) -> None:
+        now = self._clock.now()
+        rows = [(pacing.campaign_id, pacing.state().to_json()) for pacing in self._campaigns.values()]
+        if rows:
+            await self._database.write(lambda session: store.keep_pacing_states(session, rows, now))
+
+    # What agents do; see agents/roster.py `Watcher`.
+
+    def agent_claimed(self, extension: str, team: str, switch: str) -> None:
+        """The agent is held for a call."""
+        supply = self._teams[team].supplies[switch]
+        before = self._where.get(extension)
+        if before is not None and before is not supply:
+            before.gone(extension, trio.current_time())
+        self._where[extension] = supply
+        supply.wrap_up_ends(extension, trio.current_time(), idle=True)
+
+    def talk_began(self, extension: str) -> None:
+        """The call became a conversation."""
+        if extension in self._where:
+            self._where[extension].talk_begins(extension, trio.current_time())
+
+    def agent_released(self, extension: str, wrap_up_seconds: float) -> None:
+        """The call is over, for the agent."""
+        if extension in self._where:
+            now_seconds = trio.current_time()
+            self._where[extension].talk_ends(extension, now_seconds, now_seconds + wrap_up_seconds)
+
+    def agent_became(self, extension: str, state: AgentState) -> None:
+        """A wrap-up has ended, or a fact has changed."""
+        if extension in self._where and state in (AgentState.IDLE, AgentState.PAUSED, AgentState.OFFLINE):
+            idle = state is AgentState.IDLE
+            self._where[extension].wrap_up_ends(extension, trio.current_time(), idle=idle)
+
+    def agent_wants(self, extension: str, wants: Wants) -> None:
+        """The agent has asked for something."""
+        if extension in self._where:
+            self._where[extension].leaves_after_call(extension, wants is not Wants.READY)
