@@ -212,6 +212,10 @@ class Campaign(_Frozen):
     """The number people see, digits with or without +; left out, the gateway's own."""
     connect_seconds: float = Field(default=2.0, ge=0.5, le=10)
     """Seconds from answer to an agent, after which a call counts as abandoned. Regulators say 2."""
+    abandon_limit_percent: float = Field(default=3.0, ge=0.1, le=10)
+    """Abandoned calls in a hundred live answers at most, over 24 hours and over 30 days. Regulators say 3 or less."""
+    budget_group: Slug | None = None
+    """Campaigns that name the same group share one abandonment budget; left out, the campaign has its own."""
     ring_seconds: int = Field(default=30, ge=5, le=120)
     """Seconds a phone rings before we give up. Less than 15 annoys and finds nobody; voicemail often comes at 25."""
     agent_ring_seconds: int = Field(default=10, ge=1, le=120)

@@ -13,6 +13,7 @@ import attrs
 from sqlalchemy import bindparam, func, insert, tuple_, update
 from sqlmodel import Session, SQLModel, col, select
 
+from campaigns.abandonment_counts import count_call
 from campaigns.campaign import Campaign, CampaignStatus, dump, load
 from campaigns.disposition import Disposition
 from campaigns.lead import LeadStatus
@@ -223,7 +224,7 @@ _CDR_COLUMNS = tuple(_cdr.c.keys())
 
 
 def close_attempt(session: Session, cdr: CdrRow, step: NextStep, now: datetime) -> bool:
-    """End an attempt: its CDR, the attempt's end and the lead's next step, all of them or none.
+    """End an attempt: its CDR, the count of abandoned calls, the attempt's end and the lead's next step; all or none.
 
     False, and nothing changed, when the attempt has been closed before: so it may be tried again by whoever does not
     know whether it was done. InputRefusedError when there never was such an attempt, or its leasing was taken back.
@@ -234,6 +235,7 @@ def close_attempt(session: Session, cdr: CdrRow, step: NextStep, now: datetime) 
             raise InputRefusedError(f"the attempt {cdr.attempt_uuid} is not on record, so it cannot be closed")
         return False
     connection.execute(_INSERT_CDR, {name: getattr(cdr, name) for name in _CDR_COLUMNS})
+    count_call(connection, cdr)
     connection.execute(
         _STEP_LEAD,
         {

@@ -1,4 +1,4 @@
-"""The tables. `store`, `hopper` and `staging` are the only places that query them.
+"""The tables. `store`, `hopper`, `staging` and `abandonment_counts` are the only places that query them.
 
 Moments are UTC and aware, on both databases; a naive one is refused at the door. Enumerations are stored as their
 values, in text, so that a database can be read by people and a new member needs no migration.
@@ -153,6 +153,15 @@ class CdrRow(SQLModel, table=True):
     __table_args__ = (
         # For the export, in order, and for counting outcomes since some moment without reading the rows.
         Index("ix_cdr_ended", "campaign_id", "ended_at", "attempt_uuid", "disposition"),
+        # The calls behind the abandonment report: a few in a hundred.
+        Index(
+            "ix_cdr_abandoned",
+            "campaign_id",
+            "answered_at",
+            "attempt_uuid",
+            sqlite_where=text("abandoned = 1"),
+            postgresql_where=text("abandoned"),
+        ),
     )
 
     attempt_uuid: str = Field(primary_key=True, max_length=36, foreign_key="attempt.uuid")
@@ -180,6 +189,19 @@ class CdrRow(SQLModel, table=True):
     wait_ms: int | None = None
     talk_ms: int | None = None
     recording: str | None = Field(default=None, sa_type=Text)
+    # As campaigns/abandonment.py judged it when the record was made; None where it does not count at all.
+    abandoned: bool | None = None
+
+
+class AbandonmentHourRow(SQLModel, table=True):
+    """A campaign's live answers in one hour, and how many of them were abandoned. Kept with the CDRs, exactly."""
+
+    __tablename__ = "abandonment_hour"
+
+    campaign_id: int = Field(primary_key=True, foreign_key="campaign.id")
+    hour: datetime = Field(primary_key=True, sa_type=UtcDateTime)  # its start
+    live_answers: int
+    abandoned: int
 
 
 class AgentLoginRow(SQLModel, table=True):

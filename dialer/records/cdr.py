@@ -1,4 +1,4 @@
-"""A finished attempt to its record: the disposition, the times, and what comes next for the lead. Pure."""
+"""A finished attempt to its record: the disposition, the times, and whether it was abandoned. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from datetime import datetime
 
 import attrs
 
+from campaigns.abandonment import abandoned_of
 from campaigns.campaign import Campaign
 from campaigns.disposition import Disposition, of_hangup_cause
 from campaigns.hopper import Lease
@@ -76,7 +77,7 @@ def record_of(
 ) -> CdrRow:
     """The record of an attempt, all times the switch's own where it told them."""
     ended_us = leg.ended_us or microseconds(now)
-    return CdrRow(
+    record = CdrRow(
         attempt_uuid=lease.uuid,
         campaign_id=campaign_id,
         lead_id=lease.lead_id,
@@ -103,3 +104,5 @@ def record_of(
         recording=(leg.record_path or ending.recording) or None,
         node=node,
     )
+    record.abandoned = abandoned_of(record, campaign.connect_seconds)
+    return record

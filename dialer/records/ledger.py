@@ -17,6 +17,7 @@ import trio
 from sqlmodel import Session
 
 from campaigns import hopper, store
+from campaigns.abandonment import LAW_SECONDS, abandoned_of
 from campaigns.campaign import Campaign
 from campaigns.database import Database
 from campaigns.hopper import Lease, Slot
@@ -61,12 +62,15 @@ class Result:
 
     @staticmethod
     def from_json(text: bytes) -> Result:
-        """The result that `to_json` wrote. Raises ValueError for anything else."""
+        """The result that `to_json` wrote, of this version or an older one. Raises ValueError for anything else."""
         value: dict[str, Any] = json.loads(text)
         step = value["step"]
         due_at = datetime.fromisoformat(step["due_at"]) if step["due_at"] else None
+        record = CdrRow.model_validate(value["record"])
+        if "abandoned" not in value["record"]:
+            record.abandoned = abandoned_of(record, LAW_SECONDS)
         return Result(
-            CdrRow.model_validate(value["record"]),
+            record,
             NextStep(LeadStatus(step["status"]), due_at, step["reason"]),
             datetime.fromisoformat(value["closed_at"]),
         )

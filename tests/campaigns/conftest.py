@@ -79,6 +79,12 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
+def postgres_url(postgres: str) -> Iterator[str]:
+    with new_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture
 async def database(url: str) -> AsyncIterator[Database]:
     async with open_database(url, node="test", exclusive=True) as opened:
         yield opened

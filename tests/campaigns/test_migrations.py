@@ -3,7 +3,9 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from datetime import timedelta
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,23 @@ import trio
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect, text
-from sqlmodel import Session, SQLModel
+from sqlalchemy import insert, inspect, text
+from sqlmodel import Session, SQLModel, select
 
 from campaigns import migrate, tables
+from campaigns.abandonment import abandoned_of
+from campaigns.campaign import CampaignStatus
 from campaigns.database import Database, open_database
+from campaigns.disposition import Disposition
+from campaigns.lead import LeadStatus
+from campaigns.tables import AttemptRow, CampaignRow, CdrRow, LeadRow
 from dialer.errors import ConfigurationError
+
+from .conftest import NOON
+from .test_abandonment_counts import counted, recounted
+
+STOPPED = CampaignStatus.STOPPED
+AT_NOON = {"created_at": NOON, "updated_at": NOON}
 
 
 def schema(session: Session) -> set[str]:
@@ -127,6 +140,59 @@ async def test_several_databases_may_be_made_at_once(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         for number in range(8):
             nursery.start_soon(make, number)
+
+
+async def test_calls_on_record_are_judged_and_counted_when_0003_comes(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the rule judges them, and as if they had been counted one by one."""
+    upgrade = command.upgrade
+    monkeypatch.setattr(command, "upgrade", lambda config, _: upgrade(config, "0002"))
+    answers = [None, NOON, NOON + timedelta(minutes=59, seconds=59, microseconds=999_999), NOON + timedelta(hours=1)]
+    kinds = list(product((1, 2), Disposition, answers, (None, 0, 2000, 2001)))
+
+    def fill(session: Session) -> None:
+        connection = session.connection()
+        names = {1: "spring", 2: "autumn"}
+        for number, name in names.items():
+            session.add(CampaignRow(id=number, name=name, status=STOPPED, definition="{}", **AT_NOON))
+        session.flush()
+        lead = {"zones": "[]", "fields": "{}", "status": LeadStatus.NEW, "attempts": 1, "due_at": NOON, **AT_NOON}
+        connection.execute(insert(LeadRow), [{"id": n, "campaign_id": n, "number": "+1", **lead} for n in names])
+        of = {"gateway": "carrier", "switch": "fs1", "node": "test", "attempt_no": 1, "number": "+1"}
+        attempts = [
+            {"uuid": f"u-{n}", "campaign_id": kind[0], "lead_id": kind[0], "opened_at": NOON, **of}
+            for n, kind in enumerate(kinds)
+        ]
+        connection.execute(insert(AttemptRow), attempts)
+        cdrs = [
+            {
+                "attempt_uuid": f"u-{n}",
+                "campaign_id": campaign_id,
+                "lead_id": campaign_id,
+                "disposition": disposition,
+                "hangup_cause": "",
+                "originated_at": NOON,
+                "answered_at": answered_at,
+                "ended_at": NOON,
+                "wait_ms": wait_ms,
+                **of,
+            }
+            for n, (campaign_id, disposition, answered_at, wait_ms) in enumerate(kinds)
+        ]
+        connection.execute(insert(CdrRow), cdrs)
+
+    async with open_database(empty_url, node=None) as database:
+        assert "abandonment_hour" not in await database.read(schema)
+        await database.write(fill)
+
+    monkeypatch.setattr(command, "upgrade", upgrade)
+    async with open_database(empty_url, node=None) as database:
+        cdrs = await database.read(lambda session: session.exec(select(CdrRow)).all())
+        assert len(cdrs) == len(kinds)
+        assert [cdr.abandoned for cdr in cdrs] == [abandoned_of(cdr, 2.0) for cdr in cdrs]
+        assert await database.read(counted) == await database.read(recounted)
+        assert len(await database.read(counted)) == 4
 
 
 async def test_rows_that_refer_to_nothing_stop_a_migration(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

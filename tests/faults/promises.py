@@ -16,6 +16,11 @@ from tests.faults.virtual import VirtualHouse
 # Nobody who answered is left without an agent, a message or an end for longer than this; the rest is what an ending
 # takes. The dead man's handle of `originate` is what ends it when there is no daemon.
 MARGIN_SECONDS = 15.0
+# What the hourly counts must be, from the records.
+COUNTED = (
+    "SELECT campaign_id, substr(answered_at, 1, 13) || ':00:00.000000', count(*), sum(abandoned) FROM cdr"
+    " WHERE abandoned IS NOT NULL GROUP BY 1, 2"
+)
 
 
 class Seen(Protocol):
@@ -46,6 +51,9 @@ def check_always(house: VirtualHouse) -> None:
     assert not talking or max(talking.values()) == 1, f"an agent talks to two people: {talking}"
     twice = house.rows("SELECT attempt_uuid FROM cdr GROUP BY attempt_uuid HAVING count(*) > 1")
     assert not twice, f"attempts with two records: {twice}"
+    counts = house.rows("SELECT campaign_id, hour, live_answers, abandoned FROM abandonment_hour")
+    counted = house.rows(COUNTED)
+    assert sorted(counts) == sorted(counted), f"abandoned calls are counted {counts}, on record are {counted}"
 
 
 def check_leads(house: Seen, max_attempts: int) -> None:
@@ -78,6 +86,7 @@ def check_people(house: Seen, longest_wait_seconds: float) -> None:
             assert cdr.disposition not in (Disposition.BRIDGED, Disposition.ABANDONED), f"{told}, and never answered"
         elif not person.ever_bridged:
             assert cdr.disposition in (Disposition.ABANDONED, Disposition.HUNG_UP, Disposition.UNKNOWN), told
+            assert cdr.abandoned is not False, f"{told}, and counts as served"
             waited = (person.hung_up_at - person.answered) / 1_000_000
             if person.hung_up_at:  # 0 where the switch itself died
                 assert waited <= longest_wait_seconds, f"{told}, after {waited:.1f} s with nobody"

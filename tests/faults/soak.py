@@ -34,7 +34,7 @@ from campaigns.lead import LeadStatus
 from campaigns.tables import AttemptRow, CdrRow, LeadRow
 from dialer.simulator.channel import Channel
 from tests.conftest import RedisServer
-from tests.faults.promises import check_always, check_at_rest, check_leads, check_people, comes_to_rest
+from tests.faults.promises import COUNTED, check_always, check_at_rest, check_leads, check_people, comes_to_rest
 from tests.faults.steps import STEPS
 from tests.faults.virtual import VirtualHouse, run_virtually
 
@@ -150,6 +150,8 @@ class Week:
             for table in ("cdr", "attempt"):
                 connection.exec_driver_sql(f"DELETE FROM {table} WHERE lead_id IN ({finished})")
             connection.exec_driver_sql(f"DELETE FROM lead WHERE id IN ({finished})")
+            connection.exec_driver_sql("DELETE FROM abandonment_hour")  # they were counted with the rest
+            connection.exec_driver_sql(f"INSERT INTO abandonment_hour {COUNTED}")
 
 
 class _Some:

@@ -145,7 +145,15 @@ def test_the_record_of_a_conversation() -> None:
         talk_ms=5_936,
         recording="/r/u-1.wav",
         node="n1",
+        abandoned=False,
     ).model_dump(exclude={"id"})
+
+
+def test_abandoned_is_judged_by_the_campaign_s_own_seconds() -> None:
+    late = answered(bridged_us=START_US + 6 * SECOND + 500_000)  # 2.5 s after the answer
+    patient = CAMPAIGN.model_copy(update={"connect_seconds": 3.0})
+    assert (record(late).abandoned, record(late, campaign=patient).abandoned) == (True, False)
+    assert record(leg(cause="USER_BUSY")).abandoned is None
 
 
 def durations(told: Leg) -> tuple[int | None, int | None, int | None]:

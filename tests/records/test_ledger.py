@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
 from campaigns.campaign import CampaignStatus
 from campaigns.disposition import Disposition
+from campaigns.lead import LeadStatus
+from campaigns.recycle import NextStep
+from campaigns.tables import CdrRow
+from dialer.records.ledger import Result
 from tests.faults.stories import AGENTS, a_few_calls
 from tests.faults.virtual import Trouble, VirtualHouse, run_virtually
 from tests.house import number
@@ -99,6 +108,59 @@ def test_all_dialing_ends_at_once_though_the_database_is_away(redis_url: str) ->
             await house.until(lambda: len(house.customers()) > placed, "started again")
 
     run_virtually(story)
+
+
+def test_an_answered_call_that_is_written_by_the_next_life_is_counted_once(redis_url: str) -> None:
+    async def story() -> None:
+        async with VirtualHouse(redis_url).standing() as house:
+            await house.start()
+            await house.begin([number(0, 1), number(1, 0)], AGENTS, retries="{ max_attempts = 1 }")
+            await house.until(lambda: any(one.partner for one in house.customers()), "talking")
+            house.database_faults.down = Trouble.REFUSED
+            await house.until(lambda: any(b'"bridged"' in entry for entry in house.journal), "in the journal")
+            await house.kill()
+            kept = list(house.journal)
+            house.calm()
+            await house.start()
+            await house.until(lambda: house.finished, "written")
+            counts = house.rows("SELECT live_answers, abandoned FROM abandonment_hour")
+            assert counts == [(1, 0)]
+            for entry in kept:  # as if the journal could not have been emptied
+                assert await house.daemon.database.write(Result.from_json(entry).write) is False
+            assert house.rows("SELECT live_answers, abandoned FROM abandonment_hour") == counts
+
+    run_virtually(story)
+
+
+NOON = datetime(2026, 11, 23, 17, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("wait_ms", "judged"), [(2_001, True), (60, False)])
+def test_a_result_is_read_as_it_was_judged_and_one_of_an_older_version_is_judged_by_2_seconds(
+    wait_ms: int, judged: bool
+) -> None:
+    record = CdrRow(
+        attempt_uuid="u-1",
+        campaign_id=1,
+        lead_id=1,
+        attempt_no=1,
+        number="+12120000000",
+        gateway="carrier",
+        switch="fs1",
+        node="test",
+        disposition=Disposition.BRIDGED,
+        hangup_cause="NORMAL_CLEARING",
+        originated_at=NOON,
+        answered_at=NOON,
+        ended_at=NOON + timedelta(seconds=90),
+        wait_ms=wait_ms,
+        abandoned=not judged,  # by a campaign with another limit
+    )
+    text = Result(record, NextStep(LeadStatus.DONE, None, "spoke to an agent"), NOON).to_json()
+    assert Result.from_json(text).record.abandoned is not judged
+    older = json.loads(text)
+    del older["record"]["abandoned"]
+    assert Result.from_json(json.dumps(older).encode()).record.abandoned is judged
 
 
 def test_nothing_goes_wrong_where_nothing_goes_wrong(redis_url: str) -> None:

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from campaigns.abandonment import AbandonmentCounts, abandoned_of, hour_of
+from campaigns.disposition import Disposition
+from campaigns.hopper import Lease
+
+from .conftest import NOON, cdr_of
+
+LEASE = Lease("u-1", 1, "+12120000000", "carrier", "fs1", 1, {})
+
+
+@pytest.mark.parametrize(
+    ("disposition", "answered", "wait_ms", "abandoned"),
+    [
+        # in time, to the millisecond
+        (Disposition.BRIDGED, True, 0, False),
+        (Disposition.BRIDGED, True, 2_000, False),
+        (Disposition.BRIDGED, True, 2_001, True),
+        (Disposition.BRIDGED, True, 60_000, True),
+        # they left by themselves: before we were late, or after
+        (Disposition.HUNG_UP, True, 0, None),
+        (Disposition.HUNG_UP, True, 2_000, None),
+        (Disposition.HUNG_UP, True, 2_001, True),
+        # dropped by us or out of sight, however soon
+        (Disposition.ABANDONED, True, 0, True),
+        (Disposition.ABANDONED, True, 5_000, True),
+        (Disposition.UNKNOWN, True, 10, True),
+        (Disposition.UNKNOWN, True, 60_000, True),
+        # a wait that nobody knows is too long
+        (Disposition.BRIDGED, True, None, True),
+        (Disposition.HUNG_UP, True, None, True),
+        # nobody answered
+        (Disposition.UNKNOWN, False, None, None),
+        (Disposition.NO_ANSWER, False, None, None),
+        (Disposition.CANCELLED, False, None, None),
+        (Disposition.ABANDONED, False, None, None),
+    ],
+)
+def test_what_the_law_calls_abandoned(
+    disposition: Disposition, answered: bool, wait_ms: int | None, abandoned: bool | None
+) -> None:
+    cdr = cdr_of(LEASE, 1, disposition)
+    cdr.answered_at, cdr.wait_ms = NOON if answered else None, wait_ms
+    assert abandoned_of(cdr, 2.0) is abandoned
+
+
+@pytest.mark.parametrize("disposition", Disposition)
+def test_whoever_answered_and_was_not_bridged_never_counts_as_served(disposition: Disposition) -> None:
+    cdr = cdr_of(LEASE, 1, disposition)
+    cdr.answered_at, cdr.wait_ms = NOON, 1
+    assert (abandoned_of(cdr, 2.0) is False) == (disposition is Disposition.BRIDGED)
+
+
+@pytest.mark.parametrize("tenths", range(5, 101))
+def test_the_limit_is_the_campaign_s_to_the_millisecond(tenths: int) -> None:
+    """Also where a float is a little less than it says: 2.3 * 1000 is 2299.9999999999995."""
+    cdr = cdr_of(LEASE, 1, Disposition.BRIDGED)
+    cdr.answered_at, cdr.wait_ms = NOON, tenths * 100
+    assert abandoned_of(cdr, tenths / 10) is False
+    cdr.wait_ms += 1
+    assert abandoned_of(cdr, tenths / 10) is True
+
+
+def test_hours_are_those_of_utc() -> None:
+    kathmandu = timezone(timedelta(hours=5, minutes=45))
+    start = datetime(2026, 11, 23, 17, 0, tzinfo=UTC)
+    for minutes in (0, 14, 15, 59.999999):
+        moment = start + timedelta(minutes=minutes)
+        assert hour_of(moment) == hour_of(moment.astimezone(kathmandu)) == start
+    assert hour_of(start - timedelta(microseconds=1)) == start - timedelta(hours=1)
+
+
+def test_counts_add_up_and_are_held_against_a_limit() -> None:
+    counts = AbandonmentCounts(99, 3) + AbandonmentCounts(1, 0)
+    assert (counts, counts.percent, counts.is_over(3.0)) == (AbandonmentCounts(100, 3), 3.0, False)
+    assert AbandonmentCounts(99, 3).is_over(3.0)
+    nothing = AbandonmentCounts()
+    assert (nothing.percent, nothing.is_over(3.0)) == (None, False)
