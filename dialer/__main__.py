@@ -23,6 +23,7 @@ from dialer import door
 from dialer.errors import ConfigurationError, DialerError, InputRefusedError, UnavailableError
 from dialer.log import configure_logging
 from dialer.settings import Settings, load_settings
+from dialer.text_table import safe_cell
 
 T = TypeVar("T")
 
@@ -35,16 +36,19 @@ DEFAULT_CONFIG: Final = Path("/etc/dialer/dialer.toml")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 campaign_app = typer.Typer(no_args_is_help=True, help="Campaigns: add, list, start, pause, stop.")
 leads_app = typer.Typer(no_args_is_help=True, help="Lists of leads.")
+report_app = typer.Typer(no_args_is_help=True, help="Reports, read from the database: abandonment.")
 agent_app = typer.Typer(no_args_is_help=True, help="Agents: ready, pause, logout, hangup.")
 app.add_typer(campaign_app, name="campaign")
 app.add_typer(leads_app, name="leads")
 app.add_typer(agent_app, name="agent")
+app.add_typer(report_app, name="report")
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", envvar="DIALER_CONFIG", help="The daemon's configuration file.")
 ]
 CampaignOption = Annotated[str, typer.Option("--campaign", help="The campaign's name.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON value instead of text.")]
+CsvOption = Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header line.")]
 
 
 def _in_database(settings: Settings, work: Callable[[Database], Any]) -> Any:
@@ -262,7 +266,7 @@ def cdr(
     campaign: CampaignOption,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header line.")] = False,
+    as_csv: CsvOption = False,
 ) -> None:
     """Print the record of every finished attempt of a campaign, oldest first."""
     if as_json and as_csv:
@@ -281,7 +285,7 @@ def cdr(
                 if as_json:
                     typer.echo(json.dumps(values))
                 elif as_csv:
-                    writer.writerow([_safe_cell(value) for value in values.values()])
+                    writer.writerow([safe_cell(value) for value in values.values()])
                 else:
                     typer.echo(_cdr_line(record))
             last = page[-1]
@@ -293,19 +297,43 @@ def _page(session: Session, *, campaign_id: int, after: CdrRow | None) -> list[C
     return list(store.cdrs(session, campaign_id, after=after))
 
 
-def _safe_cell(value: object) -> object:
-    """No cell begins with what a spreadsheet would take for a formula. An E.164 number does, and harms nobody."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not value[1:].isdigit():
-        return "'" + value
-    return value
-
-
 def _cdr_line(record: CdrRow) -> str:
     seconds = "" if record.talk_ms is None else f"{record.talk_ms / 1000:.1f} s"
     return (
         f"{record.originated_at:%Y-%m-%d %H:%M:%S}  {record.number:16} {record.disposition.value:14} "
         f"{record.hangup_cause:28} {record.gateway:12} {record.agent or '':8} {seconds}"
     )
+
+
+@report_app.command("abandonment")
+def report_abandonment(
+    campaign: CampaignOption,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+    days: Annotated[int, typer.Option(min=1, max=3660, help="How many, today the last of them.")] = 30,
+    calls: Annotated[
+        bool, typer.Option("--calls", help="List each abandoned call too; with --csv, instead of the days.")
+    ] = False,
+    show_numbers: Annotated[
+        bool, typer.Option("--show-numbers", help="The whole numbers of the calls, which are masked otherwise.")
+    ] = False,
+) -> None:
+    """Show how many who answered found nobody in time: by day, over 30 days, and against the limit.
+
+    Days are those of the campaign's timezone, or of UTC if it has none.
+    """
+    from dialer.abandonment_report import read_report, report_csv, report_json, report_text
+
+    if as_json and as_csv:
+        raise InputRefusedError("--json and --csv exclude each other; choose one")
+    settings = load_settings(config)
+    report = _read(settings, lambda session: read_report(session, campaign, _now(), days=days, with_calls=calls))
+    if as_csv:
+        sys.stdout.write(report_csv(report, show_numbers=show_numbers))
+    else:
+        show = report_json if as_json else report_text
+        typer.echo(show(report, show_numbers=show_numbers))
 
 
 @app.command()

@@ -6,9 +6,10 @@ import time
 from collections import Counter
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
+
+from dialer.text_table import as_text, text_table
 
 _STATE_STYLE = {
     "idle": "green",
@@ -18,13 +19,6 @@ _STATE_STYLE = {
     "paused": "dim",
     "offline": "red",
 }
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column)
-    return table
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -56,13 +50,13 @@ def _abandoned(pacing: dict[str, Any] | None) -> Text:
 def status_view(status: dict[str, Any]) -> RenderableType:
     """Everything in the answer, one block a subject."""
     parts: list[RenderableType] = []
-    switches = _table("switch", "state", "events", "last loss")
+    switches = text_table("switch", "state", "events", "last loss")
     for one in status["switches"]:
         state = Text("ready", "green") if one["ready"] else Text("away", "bold red")
         switches.add_row(one["name"], state, str(one["events_received"]), one["last_loss"] or "-")
     parts += [switches, ""]
 
-    campaigns = _table("campaign", "mode", "status", "busy", "abandoned", "calls", "leads", "outcomes in 24 h", "why")
+    campaigns = text_table("campaign", "mode", "status", "busy", "abandoned", "calls", "leads", "outcomes in 24 h", "why")
     for one in status["campaigns"]:
         campaigns.add_row(
             one["name"],
@@ -77,7 +71,7 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         )
     parts += [campaigns, ""]
 
-    gateways = _table("gateway", "switch", "in use", "of", "calls/s")
+    gateways = text_table("gateway", "switch", "in use", "of", "calls/s")
     for one in status["gateways"]:
         gateways.add_row(
             one["name"], one["switch"], str(one["in_use"]), str(one["concurrency"]), f"{one['calls_per_second']:g}"
@@ -86,7 +80,7 @@ def status_view(status: dict[str, Any]) -> RenderableType:
 
     states = Counter(agent["state"] for agent in status["agents"])
     parts.append(Text(f"agents: {_counts(dict(states))}", "bold"))
-    agents = _table("agent", "state", "for", "campaign", "calls")
+    agents = text_table("agent", "state", "for", "campaign", "calls")
     now_ms = time.time() * 1000
     for one in status["agents"][:40]:
         agents.add_row(
@@ -100,7 +94,7 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         agents.add_row("…", f"{len(status['agents']) - 40} more", "", "", "")
     parts += [agents, ""]
 
-    latencies = _table("milliseconds", "count", "p50", "p99", "max")
+    latencies = text_table("milliseconds", "count", "p50", "p99", "max")
     for name, one in status["metrics"].items():
         if name.endswith("_ms"):
             label = name.removesuffix("_ms").replace("_", " ")
@@ -113,7 +107,4 @@ def status_view(status: dict[str, Any]) -> RenderableType:
 
 def status_text(status: dict[str, Any]) -> str:
     """The same without colours, for a pipe or a terminal that scrolls."""
-    console = Console(width=200, no_color=True, highlight=False)
-    with console.capture() as captured:
-        console.print(status_view(status))
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+    return as_text(status_view(status))

@@ -82,6 +82,9 @@ def refusals(folder: Path) -> dict[str, tuple[list[str], str, int, list[str]]]:
         "no such campaign": (["campaign", "start", "nosuch"], good, 65, ["nosuch", "none yet"]),
         "no daemon": (["status"], good, 69, ["no daemon answers", "dialer run"]),
         "both formats": (["cdr", "--campaign", "x", "--csv", "--json"], good, 65, ["choose one"]),
+        "both formats of a report": (
+            ["report", "abandonment", "--campaign", "x", "--csv", "--json"], good, 65, ["choose one"]
+        ),
         "a database that is none": (
             ["campaign", "list"], good.replace("sqlite:///", "mysql:///"), 78, ["database.url", "sqlite:///"]
         ),
@@ -91,7 +94,7 @@ def refusals(folder: Path) -> dict[str, tuple[list[str], str, int, list[str]]]:
 REFUSALS = (
     "no such configuration", "an unknown key", "a wrong value", "no TOML", "a gateway that is not there",
     "an unknown setting", "a file that is no text", "no such campaign", "no daemon", "both formats",
-    "a database that is none",
+    "both formats of a report", "a database that is none",
 )  # fmt: skip
 
 
