@@ -56,7 +56,9 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         switches.add_row(one["name"], state, str(one["events_received"]), one["last_loss"] or "-")
     parts += [switches, ""]
 
-    campaigns = text_table("campaign", "mode", "status", "busy", "abandoned", "calls", "leads", "outcomes in 24 h", "why")
+    campaigns = text_table(
+        "campaign", "mode", "status", "busy", "abandoned", "calls", "leads", "outcomes in 24 h", "why"
+    )
     for one in status["campaigns"]:
         campaigns.add_row(
             one["name"],

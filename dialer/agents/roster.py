@@ -142,7 +142,7 @@ class Roster:
         state = AgentState(await self._do("set", extension, *flat))
         for watcher in self._watchers:
             if "wants" in facts:
-                watcher.agent_wants(extension, Wants(facts["wants"]))
+                watcher.agent_wants(extension, Wants(str(facts["wants"])))
             watcher.agent_became(extension, state)
         if state is AgentState.IDLE:
             self._tell_freed()

@@ -141,6 +141,8 @@ async def resolve_attempt(
             with world.live_calls.follow(other_leg, row.switch) as agent_leg:
                 with trio.move_on_after(world.calls.longest_conversation_seconds):
                     await watch.wait_until(lambda leg: not leg.bridged)
+                with trio.move_on_after(COMPLETE_SECONDS):  # mostly the switch hangs the customer up by itself
+                    await watch.wait_until(lambda leg: leg.ended)
                 ending = Ending(
                     agent=claim.extension if claim is not None else "",
                     agent_leg=other_leg,

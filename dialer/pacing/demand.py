@@ -34,7 +34,6 @@ class Demand:
     def __init__(self, ring_seconds: int = 27, tables: RingTables | None = None) -> None:
         seconds = ring_seconds + RING_MARGIN_SECONDS
         self.tables = tables or RingTables(seconds, seconds + PATIENCE_MOST_SECONDS)
-        self.waiting = 0
         self._calls = Ages(self.tables.seconds, ODDS_KINDS)
         self._rings_since: dict[str, float] = {}  # in the order they began to
         self._waiting: set[str] = set()
@@ -49,6 +48,11 @@ class Demand:
     def ringing(self) -> int:
         """Calls placed and not answered."""
         return len(self._calls)
+
+    @property
+    def waiting(self) -> int:
+        """People who have answered and have no agent."""
+        return len(self._waiting)
 
     def placed(self, call: str, now_seconds: float, odds: float = 1.0) -> None:
         """A call goes out. `odds` is its odds of being answered against those of the campaign's average call."""
