@@ -105,10 +105,10 @@ class Demand:
         if self._answers is not None and now_seconds == self._looked_at:
             return self._answers
         self.tables.refresh(now_seconds)
-        mean, variance = self.tables.moments(self._calls.counts(now_seconds))
+        counts = self._calls.counts(now_seconds)
+        mean, variance = self.tables.moments(counts)
         if self._looked_at is not None:
-            passed_seconds = now_seconds - self._looked_at
-            self.tables.passed(passed_seconds, float(mean[0]) * min(passed_seconds, 1.0))
+            self.tables.passed(now_seconds - self._looked_at, counts, float(mean[0]))
         self._looked_at = now_seconds
         self._answers = Answers(mean, variance, self.tables.fresh, self.tables.level_variance)
         return self._answers

@@ -2,6 +2,7 @@
 
 A share of answers among finished calls would be too high after every burst, since answers come before no-answers.
 Hazards have no such bias: a call counts in each second that it rang, and in one of them it was answered or ended.
+It counts while it rings, not once it is over: answers would again come first, and what we take back would be missing.
 The shape is learned slowly. The level, which may jump from one moment to the next, is learned beside it and fast,
 from how many answers came against how many were to be expected.
 """
@@ -40,12 +41,12 @@ def kind_of_odds(odds: float) -> int:
     """The step that `odds`, against the campaign's average, falls into."""
     if not odds > 0:
         return 0
-    return min(max(AVERAGE_KIND + round(2 * math.log2(odds)), 0), ODDS_KINDS - 1)
+    return min(max(AVERAGE_KIND + round(2 * math.log2(min(odds, 2.0**ODDS_KINDS))), 0), ODDS_KINDS - 1)
 
 
 @attrs.frozen
 class RingState:
-    """What is worth keeping: calls by the second they came to, answers and ends by the second they fell in."""
+    """What is worth keeping: call-seconds, answers and ends, by the second of the ring that they fell in."""
 
     calls: tuple[float, ...]
     answers: tuple[float, ...]
@@ -69,6 +70,7 @@ class RingTables:
         self._answers: Floats = np.zeros(seconds)
         self._ends: Floats = np.zeros(seconds)
         self._since_rebuild = 0
+        self._rung: Floats = np.zeros(ODDS_KINDS * seconds)  # call-seconds since then, by kind and age
         self._observed = 0.0
         self._expected = 0.0
         self.level = 1.0
@@ -99,19 +101,22 @@ class RingTables:
         self.answered += 1
 
     def was_not_answered(self, age_seconds: float) -> None:
-        """A call ended by itself without an answer. One that we took back teaches nothing and is not told."""
+        """A call ended by itself without an answer. One that we took back is not told: it taught while it rang."""
         self._ends[self._finish(age_seconds)] += 1
 
     def _finish(self, age_seconds: float) -> int:
-        last = min(int(age_seconds), self.seconds - 1)
-        self._calls[: last + 1] += 1
         self.finished += 1
         self._since_rebuild += 1
-        return last
+        return min(int(age_seconds), self.seconds - 1)
 
-    def passed(self, seconds: float, expected_answers: float) -> None:
-        """So many seconds went by, in which so many answers were to be expected at the level as it is."""
-        expected = expected_answers / self.level
+    def passed(self, seconds: float, counts: Floats, expected_answers: float) -> None:
+        """So many seconds went by, in which so many calls rang (by kind and age, in one row).
+
+        `expected_answers` are those to be expected of them in one second, at the level as it is.
+        """
+        rung_seconds = min(seconds, 1.0)  # after a gap nobody knows who rang when
+        self._rung += rung_seconds * counts
+        expected = rung_seconds * expected_answers / self.level
         fade = math.exp(-max(expected / LEVEL_ANSWERS, seconds / LEVEL_SECONDS))
         self._expected = self._expected * fade + expected
         self._observed *= fade
@@ -132,6 +137,8 @@ class RingTables:
         `fresh[k]` is the chance that a call placed now is answered within k + 1 seconds.
         """
         self._rebuilt_at = now_seconds
+        self._calls += self._rung.reshape(ODDS_KINDS, -1).sum(axis=0)
+        self._rung[:] = 0.0
         fade = math.exp(-self._since_rebuild / SHAPE_CALLS)
         self._since_rebuild = 0
         for table in (self._calls, self._answers, self._ends):
@@ -140,8 +147,11 @@ class RingTables:
             max((self._observed + LEVEL_PRIOR) / (self._expected + LEVEL_PRIOR), LEVEL_LEAST), LEVEL_MOST
         )
         known = self._calls + PRIOR_CALLS
-        answer = np.minimum(self.level * (self._answers + PRIOR_CALLS * PRIOR_ANSWER) / known, 0.95)
-        end = np.minimum((self._ends + PRIOR_CALLS * PRIOR_END) / known, 1 - answer)
+        answer_rate = self.level * (self._answers + PRIOR_CALLS * PRIOR_ANSWER) / known
+        rate = answer_rate + (self._ends + PRIOR_CALLS * PRIOR_END) / known
+        over = 1 - np.exp(-rate)  # within the second, one way or the other
+        answer = over * answer_rate / rate
+        end = over - answer
         rings = np.concatenate([[1.0], np.cumprod(1 - answer - end)])  # still, at the beginning of each second
         answered = np.concatenate([[0.0], np.cumsum(rings[:-1] * answer)])
         ended = np.concatenate([[0.0], np.cumsum(rings[:-1] * end)])
@@ -191,5 +201,6 @@ class RingTables:
             table[size:] = 0.0
         # The level is of that hour and day: it is asked anew, from the shape's own.
         self._observed = self._expected = 0.0
+        self._rung[:] = 0.0
         self.finished, self.answered = state.finished, state.answered
         self._rebuilt_at = -math.inf
