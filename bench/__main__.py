@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHES = ("parse", "bridge_latency", "originate_load", "adoption", "answer_model")
+BENCHES = ("parse", "bridge_latency", "originate_load", "adoption", "answer_model", "pacing_optimum", "pacing_cost")
 
 
 def main() -> int:
