@@ -132,6 +132,8 @@ class Delays(_Frozen):
     """Seconds, or "never". Whoever found nobody on the line is left alone for days; many regulators demand it."""
     hung_up: Delay = 24 * 3600.0
     """Seconds, or "never". Answered, and gone before an agent was there: not again today."""
+    skipped: Delay = 15 * 60.0
+    """Seconds, or "never". An agent did not want it in preview. It counts as no attempt, since nobody was called."""
     failed: Delay = 3600.0
     """Seconds, or "never". Nothing that we understand; time for somebody to look."""
     unknown: Delay = 3600.0
@@ -142,7 +144,7 @@ class Delays(_Frozen):
     """Seconds, or "never". It will not exist tomorrow either, and such calls spoil a trunk's good name."""
 
     def after(self, disposition: Disposition) -> float | Literal["never"]:
-        """The rest after `disposition`, which is any but BRIDGED."""
+        """The rest after `disposition`, which is none that ends a lead by itself."""
         delay: float | Literal["never"] = getattr(self, disposition.value)
         return delay
 

@@ -24,7 +24,9 @@ class Disposition(StrEnum):
 
     BRIDGED = "bridged"  # the person spoke to an agent
     ABANDONED = "abandoned"  # answered, and no agent was there in time
-    HUNG_UP = "hung_up"  # answered, and gone before an agent was there
+    HUNG_UP = "hung_up"  # answered, and gone before an agent was there, or before the end of the message
+    MESSAGE_PLAYED = "message_played"  # heard a broadcast's message to its end, or pressed a key on it
+    OPTED_OUT = "opted_out"  # pressed the key that ends such calls for good
     NO_ANSWER = "no_answer"
     BUSY = "busy"
     REJECTED = "rejected"  # somebody, or somebody's network, does not want this call
@@ -33,6 +35,7 @@ class Disposition(StrEnum):
     CANCELLED = "cancelled"  # we took it back
     FAILED = "failed"  # none of the above
     UNKNOWN = "unknown"  # the switch was out of sight and does not know the call any more
+    SKIPPED = "skipped"  # an agent saw the lead and did not want it: no call was placed
 
 
 _TABLE: dict[Disposition, str] = {

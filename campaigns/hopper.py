@@ -73,6 +73,8 @@ def lease(
 ) -> list[Lease]:
     """A lead for each of `slots`, or as many as are callable at `now`, in order; the rest of the slots stay unused.
 
+    In preview they are leased to be offered: nothing goes out before `send`.
+
     Fewer may come than there are when a great many had to be put off: they come next time.
     """
     callable_now: list[_Candidate] = []
@@ -109,7 +111,7 @@ def lease(
     for due_at, ids in put_off.items():
         _change(session, ids, {"due_at": due_at, "updated_at": now})
     _change(session, exhausted, {"status": LeadStatus.EXHAUSTED, "updated_at": now})
-    return _take(session, campaign_row_id, callable_now, slots, node, now)
+    return _take(session, campaign_row_id, callable_now, slots, node, now, offered=campaign.mode == "preview")
 
 
 _lead = SQLModel.metadata.tables[str(LeadRow.__tablename__)]
@@ -168,6 +170,8 @@ def _take(
     slots: Sequence[Slot],
     node: str,
     now: datetime,
+    *,
+    offered: bool,
 ) -> list[Lease]:
     if not leads:
         return []
@@ -201,6 +205,7 @@ def _take(
                 "switch": each.switch,
                 "node": node,
                 "attempt_no": each.attempt_no,
+                "offered": offered,
                 "opened_at": now,
                 "closed_at": None,
             }
@@ -208,6 +213,16 @@ def _take(
         ],
     )
     return leases
+
+
+def send(session: Session, uuid: str) -> bool:
+    """Note that the offered attempt `uuid` is about to be sent; False if it has been closed or returned."""
+    changed = session.connection().execute(
+        update(AttemptRow)
+        .where(col(AttemptRow.uuid) == uuid, col(AttemptRow.closed_at).is_(None))
+        .values(offered=False)
+    )
+    return changed.rowcount == 1
 
 
 def return_unsent(session: Session, uuids: Sequence[str], now: datetime) -> int:

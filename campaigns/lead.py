@@ -23,9 +23,9 @@ class LeadStatus(StrEnum):
     NEW = "new"  # never tried
     WAITING = "waiting"  # to be tried again when it is due
     DIALING = "dialing"  # leased: an attempt is open
-    DONE = "done"  # somebody spoke to an agent
+    DONE = "done"  # somebody spoke to an agent, or heard the message
     EXHAUSTED = "exhausted"  # tried as often as the campaign allows
-    DEAD = "dead"  # not to be tried again: no such number, or refused
+    DEAD = "dead"  # not to be tried again: no such number, refused, or opted out
 
 
 @attrs.frozen

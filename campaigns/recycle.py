@@ -30,6 +30,12 @@ def next_step(disposition: Disposition, attempts_made: int, campaign: Campaign, 
         raise ValueError(f"{now!r} has no time zone")
     if disposition is Disposition.BRIDGED:
         return NextStep(LeadStatus.DONE, None, "spoke to an agent")
+    if disposition is Disposition.MESSAGE_PLAYED:
+        return NextStep(LeadStatus.DONE, None, "heard the message")
+    if disposition is Disposition.OPTED_OUT:
+        return NextStep(LeadStatus.DEAD, None, "wants no more calls")
+    if disposition is Disposition.SKIPPED:
+        attempts_made -= 1  # it was no call
     delay = campaign.retries.delay_seconds.after(disposition)
     if delay == NEVER:
         return NextStep(LeadStatus.DEAD, None, f"{disposition}: the campaign tries such a number no more")

@@ -215,6 +215,7 @@ _STEP_LEAD = (
     .where(_lead.c.id == bindparam("_id"))
     .values(
         status=bindparam("_status"),
+        attempts=_lead.c.attempts - bindparam("_uncounted"),
         due_at=bindparam("_due_at"),
         last_disposition=bindparam("_disposition"),
         updated_at=bindparam("_now"),
@@ -241,6 +242,7 @@ def close_attempt(session: Session, cdr: CdrRow, step: NextStep, now: datetime) 
         {
             "_id": cdr.lead_id,
             "_status": step.status,
+            "_uncounted": int(cdr.disposition is Disposition.SKIPPED),  # each placed call counts, and this was none
             "_due_at": step.due_at or now,
             "_disposition": cdr.disposition,
             "_now": now,

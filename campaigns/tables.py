@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlmodel import Field, SQLModel
@@ -142,6 +143,8 @@ class AttemptRow(SQLModel, table=True):
     switch: str = Field(sa_type=Text)
     node: str = Field(max_length=63)
     attempt_no: int
+    # Shown to an agent first: nothing has been sent yet. Cleared before the originate is.
+    offered: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     opened_at: datetime = _moment()
     closed_at: datetime | None = _moment(nullable=True)
 
@@ -189,6 +192,8 @@ class CdrRow(SQLModel, table=True):
     wait_ms: int | None = None
     talk_ms: int | None = None
     recording: str | None = Field(default=None, sa_type=Text)
+    keys: str | None = Field(default=None, max_length=32)  # what a broadcast's listener pressed, in order
+    note: str | None = Field(default=None, sa_type=Text)  # what else there is to tell, as why a lead was skipped
     # As campaigns/abandonment.py judged it when the record was made; None where it does not count at all.
     abandoned: bool | None = None
 

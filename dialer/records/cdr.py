@@ -26,6 +26,12 @@ class Ending:
     agent_leg: str = ""
     agent_ended_it: bool = False
     recording: str = ""
+    skipped: bool = False  # offered to `agent`, who did not want it
+    broadcast: bool = False  # no agent was ever to be there
+    heard: bool = False  # the message to its end, or far enough to press a key
+    opted_out: bool = False
+    keys: str = ""
+    note: str = ""
 
 
 def disposition_of(leg: Leg, ending: Ending) -> Disposition:
@@ -36,12 +42,20 @@ def disposition_of(leg: Leg, ending: Ending) -> Disposition:
     """
     if ending.failure:
         return Disposition.FAILED
+    if ending.skipped:
+        return Disposition.SKIPPED
+    if ending.opted_out:
+        return Disposition.OPTED_OUT
+    if ending.heard:
+        return Disposition.MESSAGE_PLAYED
     if leg.bridged_us:
         return Disposition.BRIDGED
     if ending.abandoned:
         return Disposition.ABANDONED
     if ending.unknown or not leg.ended or leg.vanished:
         return Disposition.UNKNOWN
+    if leg.answered and ending.broadcast:
+        return Disposition.FAILED if leg.hung_up_by is HungUpBy.SWITCH else Disposition.HUNG_UP
     if leg.answered:
         return Disposition.HUNG_UP if leg.hung_up_by is HungUpBy.FAR_END else Disposition.ABANDONED
     return of_hangup_cause(leg.cause, leg.sip_status or None)
@@ -102,6 +116,8 @@ def record_of(
         wait_ms=_milliseconds(leg.answered_us, leg.bridged_us or ended_us),
         talk_ms=_milliseconds(leg.bridged_us, ended_us),
         recording=(leg.record_path or ending.recording) or None,
+        keys=ending.keys or None,
+        note=ending.note or None,
         node=node,
     )
     record.abandoned = abandoned_of(record, campaign.connect_seconds)

@@ -176,6 +176,29 @@ async def test_what_was_not_sent_is_as_if_it_had_not_been_leased(database: Datab
     }
 
 
+async def test_what_is_leased_for_preview_is_only_offered_until_it_is_sent(database: Database) -> None:
+    preview = CAMPAIGN.model_copy(update={"mode": "preview"})
+    filled = await fill(database, 2, campaign=preview)
+    one, two = await take(database, filled, 2)
+    assert await database.write(lambda s: hopper.send(s, one.uuid))
+    open_ones = await database.read(lambda s: open_attempts_of(s, "test"))
+    assert {attempt.uuid: attempt.offered for attempt in open_ones} == {one.uuid: False, two.uuid: True}
+    assert await database.write(lambda s: return_unsent(s, [two.uuid], NOON)) == 1
+    assert not await database.write(lambda s: hopper.send(s, two.uuid))
+
+
+async def test_a_lead_that_was_skipped_rests_and_has_its_attempt_back(database: Database) -> None:
+    filled = await fill(database, 1)
+    (one,) = await take(database, filled, 1)
+    step = next_step(Disposition.SKIPPED, one.attempt_no, CAMPAIGN, NOON)
+    assert await database.write(lambda s: close_attempt(s, cdr_of(one, filled.id, Disposition.SKIPPED), step, NOON))
+    (lead,) = await leads(database)
+    assert (lead.status, lead.attempts, lead.due_at) == (LeadStatus.WAITING, 0, NOON + timedelta(minutes=15))
+    assert await take(database, filled, 1, NOON + timedelta(minutes=14)) == []
+    (again,) = await take(database, filled, 1, NOON + timedelta(minutes=15))
+    assert again.attempt_no == 1
+
+
 async def test_two_daemons_never_lease_one_lead(url: str) -> None:
     async with open_database(url, node="a") as one, open_database(url, node="b") as other:
         filled = await fill(one, 2_000)

@@ -18,6 +18,10 @@ CAMPAIGN = Campaign(name="spring", gateways=("a",), country="US")
     [
         (Disposition.BRIDGED, 1, LeadStatus.DONE, None),
         (Disposition.BRIDGED, 3, LeadStatus.DONE, None),
+        (Disposition.MESSAGE_PLAYED, 1, LeadStatus.DONE, None),
+        (Disposition.OPTED_OUT, 1, LeadStatus.DEAD, None),
+        (Disposition.SKIPPED, 1, LeadStatus.WAITING, 0.25),
+        (Disposition.SKIPPED, 3, LeadStatus.WAITING, 0.25),  # the third attempt was none
         (Disposition.NO_ANSWER, 1, LeadStatus.WAITING, 4),
         (Disposition.NO_ANSWER, 2, LeadStatus.WAITING, 4),
         (Disposition.NO_ANSWER, 3, LeadStatus.EXHAUSTED, None),

@@ -69,7 +69,16 @@ def bridged(**facts: object) -> Leg:
         (leg(vanished=True, cause="USER_BUSY"), Ending(unknown=True), Disposition.UNKNOWN),
         (leg(vanished=True), Ending(), Disposition.UNKNOWN),
         (answered(vanished=True), Ending(unknown=True), Disposition.UNKNOWN),
+        # a message instead of an agent
+        (answered(hung_up_by=HungUpBy.SWITCH), Ending(broadcast=True, heard=True), Disposition.MESSAGE_PLAYED),
+        (answered(vanished=True), Ending(broadcast=True, opted_out=True, heard=True), Disposition.OPTED_OUT),
+        (answered(hung_up_by=HungUpBy.FAR_END), Ending(broadcast=True), Disposition.HUNG_UP),
+        (answered(hung_up_by=None), Ending(broadcast=True), Disposition.HUNG_UP),  # the longer rest, in doubt
+        (answered(hung_up_by=HungUpBy.SWITCH), Ending(broadcast=True), Disposition.FAILED),  # nobody was kept waiting
+        (answered(vanished=True), Ending(broadcast=True, unknown=True), Disposition.UNKNOWN),
+        (leg(cause="USER_BUSY"), Ending(broadcast=True), Disposition.BUSY),
         # never placed
+        (Leg("u-1"), Ending(skipped=True, agent="1000"), Disposition.SKIPPED),
         (leg(ended_us=0), Ending(failure="-ERR bad command"), Disposition.FAILED),
     ],
 )
