@@ -10,7 +10,11 @@ from enum import StrEnum
 
 import attrs
 
-from dialer.esl.messages import BackgroundJob, BridgeEvent, EndingEvent, Event
+from dialer.esl.messages import BackgroundJob, BridgeEvent, EndingEvent, Event, ParkEvent
+
+# What is pressed beyond this tells nobody anything.
+MAX_KEYS = 32
+KEYS = frozenset("0123456789*#ABCD")
 
 
 class HungUpBy(StrEnum):
@@ -36,6 +40,8 @@ class Leg:
     bridged_with: str = ""
     parked: bool = False
     parks: int = 0  # how often it came to park: a leg lost on the way to a bridge is known by this not growing
+    played: bool = False  # a sound was played to it, whole or not; known when it parks, and when it ends
+    keys: str = ""  # pressed on its phone, in order
     cause: str = ""
     sip_status: int = 0
     hung_up_by: HungUpBy | None = None
@@ -90,6 +96,8 @@ class Leg:
                 return self._fold_unbridge(event)
             case EndingEvent():
                 return self._fold_ending(event)
+            case ParkEvent():
+                return self._fold_park(event)
         match event.name:
             case "CHANNEL_CREATE":
                 return attrs.evolve(self, created_us=self.created_us or us)
@@ -99,14 +107,9 @@ class Leg:
                 return attrs.evolve(self, early_media_us=self.early_media_us or us)
             case "CHANNEL_ANSWER":
                 return attrs.evolve(self, answered_us=self.answered_us or event.answered_us or us)
-            case "CHANNEL_PARK":
-                return attrs.evolve(
-                    self,
-                    parked=not self.ended,
-                    parks=self.parks + 1,
-                    bridged_with="",
-                    executing_us=self.executing_us or us,
-                )
+            case "DTMF":
+                key = event.header("DTMF-Digit")
+                return attrs.evolve(self, keys=(self.keys + key)[:MAX_KEYS]) if key in KEYS else self
             case "RECORD_STOP":
                 return attrs.evolve(self, record_path=event.header("Record-File-Path") or self.record_path)
             case _:
@@ -135,6 +138,16 @@ class Leg:
             return self
         return attrs.evolve(self, bridged_with="")
 
+    def _fold_park(self, event: ParkEvent) -> Leg:
+        return attrs.evolve(
+            self,
+            parked=not self.ended,
+            parks=self.parks + 1,
+            bridged_with="",
+            executing_us=self.executing_us or event.timestamp_us,
+            played=self.played or event.played_samples > 0,
+        )
+
     def _fold_ending(self, event: EndingEvent) -> Leg:
         status = event.sip_failure_status or event.sip_term_status
         hung_up_by = self.hung_up_by
@@ -149,6 +162,7 @@ class Leg:
             cause=event.hangup_cause or self.cause,
             sip_status=status or self.sip_status,
             hung_up_by=hung_up_by,
+            played=self.played or event.played_samples > 0,
             parked=False,
             complete=self.complete or event.name != "CHANNEL_HANGUP",
         )

@@ -21,7 +21,6 @@ class LegWatch:
     def __init__(self, uuid: str, switch: str) -> None:
         self.leg = Leg(uuid)
         self.switch = switch
-        self.digits = ""
         # When our own reader saw that the leg may be bridged: what our own latency is counted from.
         self.bridgeable_seen_at: float | None = None
         self._followers = 0
@@ -32,8 +31,6 @@ class LegWatch:
 
     def notice(self, event: Event) -> None:
         """Folds `event` in and wakes the waiters if it changed anything."""
-        if event.name == "DTMF":
-            self.digits += event.header("DTMF-Digit")
         self.become(self.leg.fold(event))
 
     def become(self, leg: Leg) -> None:

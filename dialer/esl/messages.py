@@ -114,6 +114,13 @@ class BridgeEvent(Event, frozen=True, gc=False, kw_only=True):
         return (self.unique_id,) if other == self.unique_id else (self.unique_id, other)
 
 
+class ParkEvent(Event, frozen=True, gc=False, kw_only=True):
+    """A leg that came to park."""
+
+    # Set by the first sound that was played, whole or not (switch_ivr_play_say.c); not by one that could not be.
+    played_samples: _Count = _number("variable_playback_samples")
+
+
 class EndingEvent(Event, frozen=True, gc=False, kw_only=True):
     """A leg that ends, or has ended."""
 
@@ -122,6 +129,7 @@ class EndingEvent(Event, frozen=True, gc=False, kw_only=True):
     sip_term_status: _SipStatus = _number("variable_sip_term_status")
     sip_failure_status: _SipStatus = _number("variable_sip_invite_failure_status")
     sip_hangup_disposition: str = _field("variable_sip_hangup_disposition")
+    played_samples: _Count = _number("variable_playback_samples")
 
 
 class CustomEvent(Event, frozen=True, gc=False, kw_only=True):
@@ -134,6 +142,7 @@ KINDS: Final[Mapping[str, type[Event]]] = {
     "BACKGROUND_JOB": BackgroundJob,
     "CHANNEL_BRIDGE": BridgeEvent,
     "CHANNEL_UNBRIDGE": BridgeEvent,
+    "CHANNEL_PARK": ParkEvent,
     "CHANNEL_HANGUP": EndingEvent,
     "CHANNEL_HANGUP_COMPLETE": EndingEvent,
     "CHANNEL_DESTROY": EndingEvent,

@@ -79,6 +79,9 @@ class Applications:
         self._machine.fire("CHANNEL_PARK", channel)
         seconds, _, cause = (channel.get("park_timeout") or "").partition(":")
         if seconds.isdecimal():
+            # It is for once, and takes the other along (switch_ivr.c, `switch_ivr_park`).
+            channel.set("park_timeout", "")
+            channel.set("park_after_bridge", "")
             channel.step = self._machine.timers.after(
                 int(seconds), self._machine.hang_up, channel, cause or "NORMAL_CLEARING"
             )
@@ -106,6 +109,8 @@ class Applications:
                 self._park(channel)
                 return True
             case "playback" | "play_and_get_digits":
+                if argument in self._machine.scenario.missing_sounds:
+                    return False  # the next application, without a word
                 self._play(channel, argument, 1)
                 return True
             case "endless_playback":

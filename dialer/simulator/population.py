@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # Numbers of which we know how often they were called; beyond it all are forgotten.
 NUMBERS_LIMIT = 1_000_000
+BETWEEN_KEYS_SECONDS = 0.5
 _TIMINGS = tuple(Timing.model_fields)
 
 
@@ -39,6 +40,8 @@ class Plan:
     talk: float = math.inf  # from the bridge
     patience: float = math.inf  # from the answer
     hangs_up_after: float = math.inf  # from the answer, bridged or not
+    keys: str = ""
+    keys_after: float = math.inf  # from the answer
     ends_the_talk: bool = False  # a phone whose user ends it, not the customer
 
 
@@ -84,6 +87,8 @@ class Population:
                     talk=times["talk"],
                     patience=times["patience"],
                     hangs_up_after=times["hang_up_after"] if outcome is Outcome.ANSWER_HANG_UP else math.inf,
+                    keys=script.keys if script is not None else "",
+                    keys_after=times["key_delay"],
                 )
             case Outcome.NO_ANSWER:
                 return Plan(rings_at=rings, fails_at=rings + times["gives_up_after"], cause=cause)
@@ -123,6 +128,9 @@ class Population:
         after = self._machine.timers.after
         channel.timers.append(after(channel.plan.hangs_up_after, self._machine.far_end_hangs_up, channel))
         channel.patience = after(channel.plan.patience, self._machine.far_end_hangs_up, channel)
+        for index, key in enumerate(channel.plan.keys):
+            pressed_at = channel.plan.keys_after + index * BETWEEN_KEYS_SECONDS
+            channel.timers.append(after(pressed_at, self._machine.applications.press, channel, key))
 
     def bridged(self, first: Channel, second: Channel) -> None:
         for customer, other in ((first, second), (second, first)):

@@ -59,6 +59,7 @@ class Timing(_Section):
     talk: Distribution = Fixed(value=180.0)  # from the bridge to the customer's hang-up
     patience: Distribution = Fixed(value=60.0)  # from the answer to the hang-up of a customer nobody talks to
     hang_up_after: Distribution = Fixed(value=0.7)  # from the answer, for `answer_hang_up`
+    key_delay: Distribution = Fixed(value=1.0)  # from the answer to the first key, for a script with `keys`
 
 
 class Script(_Section):
@@ -77,6 +78,8 @@ class Script(_Section):
     talk: Distribution | None = None
     patience: Distribution | None = None
     hang_up_after: Distribution | None = None
+    key_delay: Distribution | None = None
+    keys: str = Field(default="", pattern=r"^[0-9*#A-D]*$")  # what they press, one after the other
 
     @model_validator(mode="after")
     def _one_way_to_match(self) -> Self:
@@ -170,6 +173,7 @@ class Scenario(_Section):
     lost_events_limit: int = Field(default=500, gt=0)  # this many lost in a row, and the connection is ended
     max_sessions: int = Field(default=5000, gt=0)
     sound_seconds: float = Field(default=3.0, gt=0)  # how long a sound file plays
+    missing_sounds: frozenset[str] = frozenset()  # files that are not there
     expiry_sweep_seconds: float = Field(default=30.0, gt=0)  # sofia looks for expired registrations this often
     phones: tuple[Phones, ...] = (Phones(),)
     gateways: dict[str, Gateway] = {"carrier_a": Gateway()}

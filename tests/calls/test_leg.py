@@ -167,12 +167,33 @@ def test_an_agents_leg_through_two_conversations() -> None:
     ]
 
 
+def test_a_message_that_was_played_and_the_key_pressed_on_it() -> None:
+    uuid = uuid_of("abandoned_with_message_and_dtmf", "891ebad9")
+    events = [m for m in messages(recording("abandoned_with_message_and_dtmf")) if isinstance(m, Event)]
+    leg = fold(uuid, *(event for event in events if uuid in event.legs))
+    assert (leg.played, leg.keys) == (True, "9")
+
+
 # --- single facts ---------------------------------------------------------------------------------------------------
 
 
 def told(name: str, us: int = 100, **fields: str | int) -> Event:
     values: dict[str, str | int] = {"unique_id": LEG, **fields}
     return KINDS.get(name, Event)(name=name, timestamp_us=us, **values)  # type: ignore[arg-type]
+
+
+def test_only_what_was_really_played_counts_as_played() -> None:
+    assert not fold(LEG, told("CHANNEL_PARK")).played  # a file that is not there leaves nothing behind
+    assert fold(LEG, told("CHANNEL_PARK", played_samples=8000)).played
+    assert fold(LEG, told("CHANNEL_HANGUP", played_samples=8000), told("CHANNEL_DESTROY")).played
+
+
+def test_keys_are_keys_and_not_too_many() -> None:
+    def pressed(key: str) -> Event:
+        return Event(name="DTMF", unique_id=LEG, raw=f'{{"DTMF-Digit":"{key}"}}'.encode())
+
+    assert fold(LEG, *map(pressed, ["1", "#", "12", "", "x", "*"])).keys == "1#*"
+    assert fold(LEG, *map(pressed, "1" * 100)).keys == "1" * 32
 
 
 def originate_result(body: str, us: int = 100, job_uuid: str = LEG) -> Event:

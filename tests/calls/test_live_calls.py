@@ -185,9 +185,9 @@ async def test_digits_are_kept_in_order() -> None:
             live_calls,
             *(m for m in messages(recording("abandoned_with_message_and_dtmf")) if isinstance(m, Event)),
         )
-        assert watch.digits == "9"
+        assert watch.leg.keys == "9"
         live_calls.route(Event(name="DTMF", unique_id=CUSTOMER, raw=b'{"DTMF-Digit":"#"}'))
-        assert watch.digits == "9#"
+        assert watch.leg.keys == "9#"
 
 
 # --- waiting --------------------------------------------------------------------------------------------------------

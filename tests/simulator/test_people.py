@@ -129,6 +129,30 @@ def test_scripts(script: Script, number: str, matches: bool) -> None:
     assert script.matches(number) is matches
 
 
+async def test_a_script_presses_keys_while_the_message_plays(autojump_clock: MockClock) -> None:
+    carrier = Gateway.model_validate(
+        {"scripts": [{"suffix": "9", "outcome": "answer", "keys": "19", "key_delay": 0.4}], "answer_delay": 1.0}
+    )
+    scenario = Scenario(gateways={"carrier_a": carrier}, missing_sounds=frozenset({"/no.wav"}))
+    async with simulated(scenario) as switch, connected(switch) as client:
+        program = "'set:park_timeout=2:NORMAL_CLEARING,playback:/a.wav,playback:/no.wav,park' inline"
+        await client.send(f"bgapi originate sofia/gateway/carrier_a/129 {program}")
+        await client.wait_event("CHANNEL_HANGUP")
+        told = ("PLAYBACK_START", "DTMF", "CHANNEL_PARK", "CHANNEL_HANGUP")
+        seen = [
+            (event["Event-Name"], event.get("DTMF-Digit") or event.get("Hangup-Cause"))
+            for event in client.events()
+            if event["Event-Name"] in told
+        ]
+    assert seen == [
+        ("PLAYBACK_START", None),
+        ("DTMF", "1"),
+        ("DTMF", "9"),
+        ("CHANNEL_PARK", None),
+        ("CHANNEL_HANGUP", "NORMAL_CLEARING"),
+    ]
+
+
 async def day(seed: int, calls: int = 400) -> Statistics:
     """A few hundred calls through a mixed carrier, all ended."""
     carrier = Gateway.model_validate(
