@@ -262,6 +262,20 @@ class Roster:
             for claim in nobodys:
                 await self.release(claim)
 
+    @contextlib.asynccontextmanager
+    async def holding(self, claim: Claim) -> AsyncIterator[Claim]:
+        """Gives `claim` back when the block is left, as the claim then says, unless that was done within."""
+        try:
+            yield claim
+        finally:
+            if claim.token in self._held:
+                with trio.CancelScope(shield=True):
+                    await self.release(claim)
+
+    def disown(self, tokens: Sequence[str]) -> None:
+        """Redis may have made claims for `tokens` and not said so: they are given back as soon as it is there."""
+        self._owed.update(dict.fromkeys(tokens, (0, "")))
+
     async def hold_again(self, agents: Sequence[Agent]) -> dict[str, Claim]:
         """The claims that a former life of this daemon left on `agents`, by token; from now on they are renewed."""
         for agent in agents:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import uuid as uuids
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from enum import Enum, auto
 from typing import Final
 
@@ -28,7 +29,18 @@ from dialer.calls.originate import abandoned_message, agent_call, customer_call
 from dialer.calls.world import World
 from dialer.clock import microseconds
 from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
-from dialer.esl.commands import Bridge, Command, Exists, GetVariable, Kill, Park, Record, SetVariable, Unschedule
+from dialer.esl.commands import (
+    Bridge,
+    Command,
+    Exists,
+    GetVariable,
+    Kill,
+    Originate,
+    Park,
+    Record,
+    SetVariable,
+    Unschedule,
+)
 from dialer.esl.conversation import Ticket
 from dialer.esl.link import CommandRefusedError
 from dialer.records.cdr import Ending, record_of
@@ -54,11 +66,13 @@ DISARM_AGAIN_SECONDS: Final = 0.2
 class Phase(Enum):
     """Where the story is, as pacing needs to know it."""
 
+    OFFERED = auto()  # an agent looks at it, nothing has been placed
     DIALING = auto()  # placed
     RINGING = auto()  # the phone rings, and is not answered
     WAITING = auto()  # answered, no agent yet
     CONNECTING = auto()  # an agent is held for it
     TALKING = auto()
+    PLAYING = auto()  # a message, to whoever answered
     CLOSING = auto()  # over but for its record
 
 
@@ -134,17 +148,28 @@ class Attempt:
                     await self._write_down(customer.leg)
                 told = True
             finally:
-                if not told and not customer.leg.bridged and not customer.leg.ended:
+                if not told and not self._goes_on_alone(customer.leg) and not customer.leg.ended:
                     self._tell(Kill(self.uuid, "ORIGINATOR_CANCEL"))
         await self._gateway.release(self.uuid)
+
+    def _goes_on_alone(self, leg: Leg) -> bool:
+        """Whether the call is left to itself when the daemon stops; the next life finds it."""
+        return leg.bridged
+
+    def _command(self) -> Originate:
+        """Raises InputRefusedError."""
+        gateway, world = self._gateway.settings, self._world
+        return customer_call(self.uuid, self.lease.number, gateway, self._campaign, world.calls, world.node)
+
+    def _an_agent(self, deadline: float) -> AbstractAsyncContextManager[Claim | None]:
+        """Holds an agent for the block, or None if none was idle by `deadline`."""
+        return self._world.roster.claimed(self._campaign.team_name, self._switch.name, self.uuid, deadline=deadline)
 
     async def _place(self) -> bool:
         """Sends the originate. False if it certainly never went out, and the lead is back in its place."""
         gateway = self._gateway.settings
         try:
-            command = customer_call(
-                self.uuid, self.lease.number, gateway, self._campaign, self._world.calls, self._world.node
-            )
+            command = self._command()
             self._originated_at = self._world.clock.now()
             if self._is_taken_back():
                 raise UnavailableError("it was taken back before it was sent")
@@ -200,9 +225,7 @@ class Attempt:
                 await self._switch.wait_ready()  # nothing can be bridged before, and no agent is held for it
             if self._was_bridged(customer):  # asked for before the link was lost, and found by recovery
                 break
-            async with self._world.roster.claimed(
-                self._campaign.team_name, self._switch.name, self.uuid, deadline=deadline
-            ) as claim:
+            async with self._an_agent(deadline) as claim:
                 if claim is None:
                     break
                 self._move(Phase.CONNECTING)

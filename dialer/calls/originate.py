@@ -12,6 +12,10 @@ from dialer.settings import CallSettings, GatewaySettings
 # Past every deadline of the daemon's own: only a dead daemon lets a waiting customer reach this.
 DEAD_MAN_MARGIN_SECONDS: Final = 8
 DEAD_MAN_CAUSE: Final = "NO_USER_RESPONSE"
+# Of a message that was played to its end, and the time for keys after it.
+MESSAGE_OVER_CAUSE: Final = "NORMAL_CLEARING"
+# Who wants to hear it more often than that has not found the end of the call.
+MAX_REPEATS: Final = 3
 
 
 def customer_call(
@@ -25,10 +29,53 @@ def customer_call(
     patience_seconds = campaign.connect_seconds + calls.bridge_seconds
     if campaign.phones == "on_demand":
         patience_seconds += campaign.agent_ring_seconds
+    sound = App("endless_playback", campaign.waiting_sound)
+    return _call_to_a_person(uuid, number, gateway, campaign, node, (sound,), math.ceil(patience_seconds))
+
+
+def message_call(
+    uuid: str, number: str, gateway: GatewaySettings, campaign: Campaign, calls: CallSettings, node: str
+) -> Originate:
+    """Calls `number` (E.164) and plays it the campaign's message once answered.
+
+    It ends by itself, repeats among it, whatever became of us. Raises InputRefusedError as `customer_call` does.
+    """
+    longest_seconds = (1 + MAX_REPEATS) * (calls.longest_message_seconds + campaign.message_key_seconds)
+    return _call_to_a_person(uuid, number, gateway, campaign, node, _message(campaign), longest_seconds)
+
+
+def message_again(uuid: str, campaign: Campaign) -> Transfer:
+    """Plays the campaign's message from the start."""
+    return Transfer(uuid, _message(campaign))
+
+
+def _message(campaign: Campaign) -> tuple[App, ...]:
+    """The message, and then a while in which keys are taken.
+
+    Park tells of the message's end by CHANNEL_PARK. Its timeout is for once, and so set anew each time.
+    """
+    return (
+        App("set", f"park_timeout={campaign.message_key_seconds}:{MESSAGE_OVER_CAUSE}"),
+        App("set", "playback_terminators=none"),  # or the star would end the message
+        App("playback", campaign.message or ""),
+        App("park"),
+    )
+
+
+def _call_to_a_person(
+    uuid: str,
+    number: str,
+    gateway: GatewaySettings,
+    campaign: Campaign,
+    node: str,
+    target: tuple[App, ...],
+    longest_seconds: int,
+) -> Originate:
+    """Calls `number` and sends it into `target`, for `longest_seconds` and a margin after the answer at most."""
     return Originate(
         uuid,
         GatewayEndpoint(gateway.sofia_name, gateway.number_prefix + number.removeprefix("+")),
-        (App("endless_playback", campaign.waiting_sound),),
+        target,
         {
             "dialer_attempt": uuid,
             "dialer_node": node,
@@ -36,7 +83,7 @@ def customer_call(
             "originate_timeout": str(campaign.ring_seconds),
             "hangup_after_bridge": "false",
             "origination_caller_id_number": campaign.caller_id or gateway.caller_id,
-            **scheduled_hangup_on_answer(math.ceil(patience_seconds) + DEAD_MAN_MARGIN_SECONDS, DEAD_MAN_CAUSE),
+            **scheduled_hangup_on_answer(longest_seconds + DEAD_MAN_MARGIN_SECONDS, DEAD_MAN_CAUSE),
         },
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection
+from functools import partial
 from typing import Final
 
 import attrs
@@ -20,13 +21,15 @@ from campaigns.hopper import Lease
 from campaigns.recycle import next_step
 from campaigns.tables import AttemptRow
 from dialer.agents.roster import Claim
+from dialer.calls.broadcast import follow_message, message_ending
+from dialer.calls.gateway import Gateway
 from dialer.calls.leg import HungUpBy, Leg
 from dialer.calls.live_calls import LegWatch
 from dialer.calls.snapshot import Snapshot
 from dialer.calls.world import World
 from dialer.clock import microseconds
 from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
-from dialer.esl.commands import Exists, GetVariable, Kill, Unschedule
+from dialer.esl.commands import Command, Exists, GetVariable, Kill, Unschedule
 from dialer.esl.link import CommandRefusedError
 from dialer.esl.switch import Switch
 from dialer.records.cdr import Ending, disposition_of, record_of
@@ -115,8 +118,12 @@ async def resolve_attempt(
 ) -> None:
     """Brings one attempt that a former life left open to its one result, and gives its agent back.
 
-    An attempt on a switch that is not configured any more is unknown.
+    An attempt on a switch that is not configured any more is unknown. What was only offered to an agent was never
+    sent, and goes back; a message goes on to its end.
     """
+    if row.offered:
+        await _return_offered(row, world, claim)
+        return
     switch = world.switches.get(row.switch)
     gateway = world.gateways.get(row.gateway)
     ending = Ending()
@@ -128,11 +135,7 @@ async def resolve_attempt(
             ending = Ending(unknown=True)
         elif other_leg:
             watch.become(watch.leg.found(now_us, bridged_with=other_leg))
-            if gateway is not None:
-                try:
-                    await gateway.adopt(row.uuid)
-                except UnavailableError as error:
-                    log.warning("slot_not_adopted", attempt=row.uuid, error=str(error))
+            await _adopt_slot(gateway, row)
             log.info("conversation_adopted", attempt=row.uuid)
             await _ask(switch, Unschedule(row.uuid))
             if claim is not None:
@@ -152,6 +155,9 @@ async def resolve_attempt(
                     claim.leg_lost = agent_leg.leg.ended  # nobody is to be sent to it
         elif snapshot.channels[row.uuid].callstate == "ACTIVE" if row.uuid in snapshot.channels else False:
             watch.become(watch.leg.found(now_us))  # somebody has answered, and finds nobody
+            if campaign.mode == "broadcast" and switch is not None:  # but the message
+                await _adopt_slot(gateway, row)
+                await follow_message(watch, campaign, world.calls.longest_message_seconds, partial(_tell, switch))
         if switch is not None and not watch.leg.ended:
             if not other_leg:
                 log.info("leftover_call_hung_up", attempt=row.uuid)
@@ -163,12 +169,32 @@ async def resolve_attempt(
                 await watch.wait_until(lambda leg: leg.complete)
         if watch.leg.bridged_us and not ending.agent and claim is not None:
             ending = attrs.evolve(ending, agent=claim.extension)
+        if campaign.mode == "broadcast" and not watch.leg.bridged_us:
+            ending = message_ending(watch.leg, ending, campaign)
         await _write_down(row, watch.leg, ending, campaign, world)
     if gateway is not None:
         await gateway.release(row.uuid)
     if claim is not None:
         claim.wrap_up_seconds = campaign.wrap_up_seconds if watch.leg.bridged_us else 0.0
         await world.roster.release(claim)
+
+
+async def _return_offered(row: AttemptRow, world: World, claim: Claim | None) -> None:
+    await world.ledger.return_unsent(_lease_of(row))
+    gateway = world.gateways.get(row.gateway)
+    if gateway is not None:
+        await gateway.release(row.uuid)
+    if claim is not None:
+        await world.roster.release(claim)
+    log.info("offer_returned", attempt=row.uuid)
+
+
+async def _adopt_slot(gateway: Gateway | None, row: AttemptRow) -> None:
+    if gateway is not None:
+        try:
+            await gateway.adopt(row.uuid)
+        except UnavailableError as error:
+            log.warning("slot_not_adopted", attempt=row.uuid, error=str(error))
 
 
 async def _ended_it(agent_leg: LegWatch) -> bool:
@@ -182,20 +208,11 @@ async def _ended_it(agent_leg: LegWatch) -> bool:
 
 async def _write_down(row: AttemptRow, leg: Leg, ending: Ending, campaign: Campaign, world: World) -> None:
     now = world.clock.now()
-    lease = Lease(
-        uuid=row.uuid,
-        lead_id=row.lead_id,
-        number=row.number,
-        gateway=row.gateway,
-        switch=row.switch,
-        attempt_no=row.attempt_no,
-        fields={},
-    )
     gateway = world.gateways.get(row.gateway)
     record = record_of(
         leg,
         ending,
-        lease,
+        _lease_of(row),
         campaign,
         row.campaign_id,
         caller_id=gateway.settings.caller_id if gateway is not None else "",
@@ -209,6 +226,18 @@ async def _write_down(row: AttemptRow, leg: Leg, ending: Ending, campaign: Campa
     log.info("attempt_recovered", attempt=row.uuid, disposition=disposition.value)
 
 
+def _lease_of(row: AttemptRow) -> Lease:
+    return Lease(
+        uuid=row.uuid,
+        lead_id=row.lead_id,
+        number=row.number,
+        gateway=row.gateway,
+        switch=row.switch,
+        attempt_no=row.attempt_no,
+        fields={},
+    )
+
+
 async def _still_there(switch: Switch, uuid: str) -> bool:
     """Whether the switch has the call now: the list may be older than its end. In doubt it has."""
     try:
@@ -216,6 +245,11 @@ async def _still_there(switch: Switch, uuid: str) -> bool:
     except (UnavailableError, OutcomeUnknownError) as error:
         log.warning("attempt_not_asked_for", attempt=uuid, error=str(error))
         return True
+
+
+def _tell(switch: Switch, command: Command) -> None:
+    with contextlib.suppress(UnavailableError):
+        switch.submit(command)
 
 
 async def _ask(switch: Switch, command: Kill | Unschedule) -> None:

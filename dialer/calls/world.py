@@ -27,6 +27,10 @@ class Ledger(Protocol):
         """Result, record and the lead's next step, in one transaction. Keeps trying until it is written."""
         ...
 
+    async def send(self, lease: Lease) -> bool:
+        """What was only offered is about to be sent. Keeps trying until it is written; False if it was returned."""
+        ...
+
     async def return_unsent(self, lease: Lease) -> None:
         """The call was never placed: the lead is as if never leased."""
         ...
@@ -47,3 +51,5 @@ class World:
     ledger: Ledger
     metrics: Metrics
     throttle: Throttle = attrs.field(factory=Throttle)
+    # Messages that could not be played, by switch and sound, and when (trio's time).
+    unplayable: dict[tuple[str, str], float] = attrs.field(factory=dict)

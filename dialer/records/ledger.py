@@ -120,6 +120,10 @@ class DatabaseLedger:
             await self._return([slot.uuid for slot in slots])
             raise UnavailableError(str(error)) from error
 
+    async def send(self, lease: Lease) -> bool:
+        """What was only offered is about to be sent. Keeps trying until it is written; False if it was returned."""
+        return await self._write_surely(lambda session: hopper.send(session, lease.uuid))
+
     async def return_unsent(self, lease: Lease) -> None:
         """The call was never placed: the lead is as if never leased. Keeps trying until it is written."""
         await self._return([lease.uuid])

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from campaigns.campaign import Campaign, Sound
-from dialer.calls.originate import abandoned_message, agent_call, customer_call
+from dialer.calls.originate import abandoned_message, agent_call, customer_call, message_again, message_call
 from dialer.esl import commands
 from dialer.settings import CallSettings, GatewaySettings, SwitchSettings
 
@@ -48,6 +48,16 @@ def test_a_customer_is_called_through_the_trunk_and_hears_the_waiting_sound_that
     # past the 2 s a person waits and the second a bridge may take, and later than any deadline of the daemon's own
     assert "execute_on_answer='sched_hangup +11 NO_USER_RESPONSE'" in line
     assert line.endswith(" inline")
+
+
+def test_a_message_ends_by_itself_and_no_key_cuts_it() -> None:
+    spring = campaign(mode="broadcast", message="/sounds/a.wav", message_key_seconds=4)
+    line = message_call(UUID, "+442071234567", GATEWAY, spring, CallSettings(), "node").line()
+    program = "'set:park_timeout=4:NORMAL_CLEARING,set:playback_terminators=none,playback:/sounds/a.wav,park' inline"
+    assert line.endswith(f"}}sofia/gateway/carrier_a/00442071234567 {program}")
+    assert message_again(UUID, spring).line() == f"uuid_transfer {UUID} {program}"
+    # the message and three repeats, at their longest
+    assert "execute_on_answer='sched_hangup +264 NO_USER_RESPONSE'" in line
 
 
 def test_who_waits_for_a_phone_to_be_picked_up_is_not_cut_before() -> None:
