@@ -37,7 +37,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 campaign_app = typer.Typer(no_args_is_help=True, help="Campaigns: add, list, start, pause, stop.")
 leads_app = typer.Typer(no_args_is_help=True, help="Lists of leads.")
 report_app = typer.Typer(no_args_is_help=True, help="Reports, read from the database: abandonment.")
-agent_app = typer.Typer(no_args_is_help=True, help="Agents: ready, pause, logout, hangup.")
+agent_app = typer.Typer(no_args_is_help=True, help="Agents: ready, pause, logout, hangup, offer, accept, skip.")
 app.add_typer(campaign_app, name="campaign")
 app.add_typer(leads_app, name="leads")
 app.add_typer(agent_app, name="agent")
@@ -233,6 +233,34 @@ def agent_logout(extension: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
 def agent_hangup(extension: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """End an agent's conversation; a nailed-up phone stays connected."""
     typer.echo(door.ask(load_settings(config).door.path, "agent_hangup", extension=extension))
+
+
+@agent_app.command("offer")
+def agent_offer(extension: str, config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Show the lead that an agent of a preview campaign is offered now."""
+    offer = door.ask(load_settings(config).door.path, "agent_offer", extension=extension)
+    if as_json:
+        typer.echo(json.dumps(offer))
+        return
+    typer.echo(f"{offer['number']}  campaign {offer['campaign']}, {offer['seconds_left']:.0f} s left")
+    for name, value in offer["fields"].items():
+        typer.echo(f"  {name}: {value}")
+
+
+@agent_app.command("accept")
+def agent_accept(extension: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Call the lead that an agent is offered, for that agent."""
+    typer.echo(door.ask(load_settings(config).door.path, "agent_accept", extension=extension))
+
+
+@agent_app.command("skip")
+def agent_skip(
+    extension: str,
+    config: ConfigOption = DEFAULT_CONFIG,
+    reason: Annotated[str, typer.Option(help="Why; it is kept on the record.")] = "",
+) -> None:
+    """Do not call the lead that an agent is offered."""
+    typer.echo(door.ask(load_settings(config).door.path, "agent_skip", extension=extension, reason=reason))
 
 
 @app.command()

@@ -118,6 +118,10 @@ class CampaignDesk:
         """Every call in flight, of stopped campaigns too."""
         return [attempt for attempts in self._attempts.values() for attempt in attempts.values()]
 
+    def tells(self, campaign_id: int, uuid: str) -> bool:
+        """Whether the story of this attempt is being told, its offer to an agent among it."""
+        return uuid in self._attempts[campaign_id]
+
     def calls_in_flight(self) -> int:
         return sum(map(len, self._attempts.values()))
 
@@ -181,9 +185,10 @@ class CampaignDesk:
                 log.info("campaign_redefined", campaign=name)
                 self._stop(name)
         for name, row in self._rows.items():
-            if row.status is CampaignStatus.STOPPED and row.id is not None:
+            if row.status is not CampaignStatus.RUNNING and row.id is not None:
                 for attempt in list(self._attempts[row.id].values()):
-                    attempt.take_back()
+                    if row.status is CampaignStatus.STOPPED or attempt.phase is Phase.OFFERED:
+                        attempt.take_back()
             if name in pacings and name not in self._running:
                 pacing = pacings[name]
                 runner = CampaignRunner(

@@ -23,11 +23,13 @@ from dialer.calls.attempt import UNANSWERED, Attempt, Phase
 from dialer.clock import Clock
 from dialer.errors import OutcomeUnknownError, UnavailableError
 from dialer.pacing.answer_model import AnswerModel, LeadTraits
+from dialer.pacing.broadcast import Broadcast
 from dialer.pacing.budget import Budget
 from dialer.pacing.demand import Demand
 from dialer.pacing.occupancy import Occupancy
 from dialer.pacing.pacer import Answered, Decision, HeldBy, Pacer, Progressive, View
 from dialer.pacing.predictive import Predictive
+from dialer.pacing.preview import Preview
 from dialer.pacing.ratio import Ratio
 from dialer.pacing.state import PacingState
 from dialer.pacing.supply import Supply
@@ -153,10 +155,20 @@ class CampaignPacing:
 
     def _make_pacer(self, switch: str) -> Pacer:
         campaign = self.campaign
-        if campaign.mode == "ratio":
-            return Ratio(campaign.calls_per_agent, self.demand(switch), self.budget)
-        if campaign.mode != "predictive":
-            return Progressive()
+        match campaign.mode:
+            case "progressive":
+                return Progressive()
+            case "ratio":
+                return Ratio(campaign.calls_per_agent, self.demand(switch), self.budget)
+            case "preview":
+                return Preview()
+            case "broadcast":
+                return Broadcast()
+            case "predictive":
+                return self._predictive(switch)
+
+    def _predictive(self, switch: str) -> Predictive:
+        campaign = self.campaign
 
         def others() -> Sequence[Demand]:
             rest = [pacing for pacing in self._team.campaigns.values() if pacing is not self]
@@ -184,9 +196,10 @@ class CampaignPacing:
         now_seconds = trio.current_time()
         traits = self._traits_of(attempt.lease)
         self._traits[attempt.uuid] = traits
-        self._phases[attempt.uuid] = Phase.DIALING
+        self._phases[attempt.uuid] = attempt.phase
         self._placed_at[attempt.uuid] = now_seconds
-        self.demand(attempt.lease.switch).placed(attempt.uuid, now_seconds, self.model.odds(traits))
+        if attempt.wants_agent:
+            self.demand(attempt.lease.switch).placed(attempt.uuid, now_seconds, self.model.odds(traits))
 
     def moved(self, attempt: Attempt) -> None:
         """The call is in another phase."""
@@ -196,18 +209,20 @@ class CampaignPacing:
             return
         self._phases[uuid] = phase
         demand = self.demand(attempt.lease.switch)
-        if phase is Phase.RINGING:
-            demand.rings(uuid, now_seconds)
+        if phase in UNANSWERED:
+            if phase is Phase.RINGING:
+                demand.rings(uuid, now_seconds)
             return
         if before in UNANSWERED:
             if phase is Phase.CLOSING:
-                self._ended_unanswered(attempt, demand, now_seconds)
+                if before is not Phase.OFFERED:  # nobody was called
+                    self._ended_unanswered(attempt, demand, now_seconds)
                 return
             demand.answered(uuid, now_seconds)
             self._learn(uuid, answered=True)
         if phase is Phase.WAITING and before is Phase.CONNECTING:
             demand.waits_again(uuid)
-        elif phase is Phase.CONNECTING:
+        elif phase in (Phase.CONNECTING, Phase.PLAYING):
             demand.connected(uuid)
         elif phase is Phase.TALKING:
             demand.connected(uuid)

@@ -11,8 +11,10 @@ import structlog
 import trio
 
 from campaigns.hopper import Lease, Slot
+from dialer.calls import broadcast
 from dialer.calls.attempt import Attempt
 from dialer.calls.gateway import Gateway
+from dialer.calls.launch import begin
 from dialer.calls.world import World
 from dialer.campaign_pacing import CampaignPacing
 from dialer.errors import UnavailableError
@@ -155,7 +157,11 @@ class CampaignRunner:
         if trio.current_time() < self._hopper_empty_until:
             self.pacing.held_by = HeldBy.LEADS
             return "no lead may be called now"
-        placed = await self._place(decision.calls, switch, gateways)
+        in_flight = sum(attempt.lease.switch == switch for attempt in self.attempts.values())
+        calls, hindrance = broadcast.allowed(self.campaign, switch, self._world, decision.calls, in_flight)
+        if not calls:
+            return hindrance
+        placed = await self._place(calls, switch, gateways)
         self._world.throttle.begun(placed or 0)
         if placed is None:
             self.pacing.held_by = HeldBy.CHANNELS
@@ -213,9 +219,8 @@ class CampaignRunner:
         if not leases:
             self._hopper_empty_until = trio.current_time() + EMPTY_HOPPER_SECONDS
             self.pacing.held_by = HeldBy.LEADS
-        for lease in leases:
-            attempt = Attempt(lease, self.campaign, self.campaign_id, self._world, self._moved)
-            self.attempts[lease.uuid] = attempt
+        for attempt in await begin(leases, self.campaign, self.campaign_id, self._world, self._moved):
+            self.attempts[attempt.uuid] = attempt
             self.pacing.placed(attempt)
             self._calls_nursery.start_soon(self._run_attempt, attempt)
         return len(leases)

@@ -19,6 +19,7 @@ from dialer.campaign_desk import CampaignDesk
 from dialer.door import Handler
 from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
 from dialer.esl.commands import Kill, is_name
+from dialer.offer_desk import OfferDesk
 
 log = structlog.get_logger()
 
@@ -41,6 +42,7 @@ class Desk:
         self._phones = phones
         self._ledger_trouble = ledger_trouble
         self._reload = reload
+        self._offers = OfferDesk(campaigns.attempts)
 
     def verbs(self) -> dict[str, Handler]:
         return {
@@ -52,6 +54,7 @@ class Desk:
             "agent_hangup": self.agent_hangup,
             "stop_all": self.stop_all,
             "reload": self.reload,
+            **self._offers.verbs(),
         }
 
     async def campaigns_changed(self) -> str:
@@ -173,6 +176,7 @@ class Desk:
             ],
             "campaigns": [await self._campaigns.report(row) for row in rows],
             "agents": [describe(agent) for agent in agents],
+            "offers": self._offers.report(),
             "gateways": gateways,
             "database_trouble": self._ledger_trouble(),
             "metrics": self._world.metrics.summary(),

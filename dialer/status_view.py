@@ -96,6 +96,12 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         agents.add_row("…", f"{len(status['agents']) - 40} more", "", "", "")
     parts += [agents, ""]
 
+    if status["offers"]:
+        offers = text_table("offered to", "number", "campaign", "left")
+        for one in status["offers"][:40]:
+            offers.add_row(one["agent"], one["number"], one["campaign"], f"{one['seconds_left']:.0f} s")
+        parts += [offers, ""]
+
     latencies = text_table("milliseconds", "count", "p50", "p99", "max")
     for name, one in status["metrics"].items():
         if name.endswith("_ms"):

@@ -146,6 +146,7 @@ class SwitchKeeper:
             for row in await self._ledger.open_attempts()
             if (row.switch == self.switch.name or row.switch not in self._world.switches)
             and row.uuid not in self._world.live_calls
+            and not self._campaigns.tells(row.campaign_id, row.uuid)
             and row.uuid not in self._resolving
             and row.opened_at <= written_before
         ]

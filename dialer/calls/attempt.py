@@ -76,7 +76,7 @@ class Phase(Enum):
     CLOSING = auto()  # over but for its record
 
 
-UNANSWERED: Final = frozenset({Phase.DIALING, Phase.RINGING})
+UNANSWERED: Final = frozenset({Phase.OFFERED, Phase.DIALING, Phase.RINGING})
 
 
 class Attempt:
@@ -107,6 +107,11 @@ class Attempt:
     @property
     def uuid(self) -> str:
         return self.lease.uuid
+
+    @property
+    def wants_agent(self) -> bool:
+        """Whoever answers needs one who is idle then."""
+        return True
 
     @property
     def abandoned(self) -> bool:

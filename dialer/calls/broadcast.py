@@ -30,6 +30,10 @@ NOT_PLAYED: Final = "the message could not be played"
 class Broadcast(Attempt):
     """An attempt that plays a message where others look for an agent."""
 
+    @property
+    def wants_agent(self) -> bool:
+        return False
+
     def _command(self) -> Originate:
         gateway, world = self._gateway.settings, self._world
         return message_call(self.uuid, self.lease.number, gateway, self._campaign, world.calls, world.node)

@@ -18,7 +18,7 @@ from campaigns.campaign import Campaign
 from campaigns.hopper import Lease
 from dialer.agents.agent import Agent, Phones, Wants
 from dialer.agents.roster import Claim
-from dialer.calls.attempt import Attempt, Phase
+from dialer.calls.attempt import UNANSWERED, Attempt, Phase
 from dialer.calls.world import World
 from dialer.errors import UnavailableError
 
@@ -37,7 +37,7 @@ class HeldAttempt(Attempt):
         campaign: Campaign,
         campaign_id: int,
         world: World,
-        on_change: Callable[[], None],
+        on_change: Callable[[Attempt], None],
         claim: Claim,
     ) -> None:
         super().__init__(lease, campaign, campaign_id, world, on_change)
@@ -47,6 +47,10 @@ class HeldAttempt(Attempt):
     @property
     def extension(self) -> str:
         return self._claim.extension
+
+    @property
+    def wants_agent(self) -> bool:
+        return False
 
     async def run(self) -> None:
         """Places the call and follows it to its end; the agent is given back whatever happens."""
@@ -84,7 +88,7 @@ class HeldAttempt(Attempt):
 
     @property
     def _unanswered(self) -> bool:
-        return self.phase in (Phase.OFFERED, Phase.DIALING)
+        return self.phase in UNANSWERED
 
     def _agent_has_gone(self, reason: str) -> None:
         if self._unanswered:
@@ -125,7 +129,7 @@ async def hold_agents(leases: Sequence[Lease], campaign: Campaign, world: World)
     tokens = [lease.uuid for lease in leases]
     with trio.CancelScope(shield=True):  # a claim that was made is to be known
         try:
-            claims = await world.roster.claim_for(campaign.name, leases[0].switch, tokens) if leases else []
+            claims = await world.roster.claim_for(campaign.team_name, leases[0].switch, tokens) if leases else []
         except UnavailableError as error:
             log.warning("agents_not_held", attempts=len(tokens), error=str(error))
             world.roster.disown(tokens)

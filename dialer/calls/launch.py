@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from campaigns.campaign import Campaign
+from campaigns.disposition import Disposition
 from campaigns.hopper import Lease
 from dialer.calls.attempt import Attempt
 from dialer.calls.broadcast import Broadcast
@@ -14,13 +15,24 @@ from dialer.calls.world import World
 
 
 async def begin(
-    leases: Sequence[Lease], campaign: Campaign, campaign_id: int, world: World, on_change: Callable[[], None]
+    leases: Sequence[Lease],
+    campaign: Campaign,
+    campaign_id: int,
+    world: World,
+    on_change: Callable[[Attempt], None],
 ) -> list[Attempt]:
-    """The attempts of `leases`, which are on one switch, to be run by the caller."""
+    """The attempts of `leases`, which are on one switch, to be run by the caller.
+
+    Whoever was abandoned the last time is called only with an agent held for them: it is not to happen twice.
+    """
     if campaign.mode == "preview":
         return await begin_held(leases, campaign, campaign_id, world, on_change, story=Preview)
-    story = Broadcast if campaign.mode == "broadcast" else Attempt
-    return [story(lease, campaign, campaign_id, world, on_change) for lease in leases]
+    if campaign.mode == "broadcast":
+        return [Broadcast(lease, campaign, campaign_id, world, on_change) for lease in leases]
+    wronged = [lease for lease in leases if lease.last_disposition is Disposition.ABANDONED]
+    held = await begin_held(wronged, campaign, campaign_id, world, on_change) if wronged else []
+    others = [lease for lease in leases if lease not in wronged]
+    return [*held, *(Attempt(lease, campaign, campaign_id, world, on_change) for lease in others)]
 
 
 async def begin_held(
@@ -28,7 +40,7 @@ async def begin_held(
     campaign: Campaign,
     campaign_id: int,
     world: World,
-    on_change: Callable[[], None],
+    on_change: Callable[[Attempt], None],
     *,
     story: type[HeldAttempt] = HeldAttempt,
 ) -> list[Attempt]:

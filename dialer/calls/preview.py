@@ -17,7 +17,7 @@ import trio
 from campaigns.campaign import Campaign
 from campaigns.hopper import Lease
 from dialer.agents.roster import Claim
-from dialer.calls.attempt import Phase
+from dialer.calls.attempt import Attempt, Phase
 from dialer.calls.held import HeldAttempt
 from dialer.calls.leg import Leg
 from dialer.calls.world import World
@@ -46,7 +46,7 @@ class Preview(HeldAttempt):
         campaign: Campaign,
         campaign_id: int,
         world: World,
-        on_change: Callable[[], None],
+        on_change: Callable[[Attempt], None],
         claim: Claim,
     ) -> None:
         super().__init__(lease, campaign, campaign_id, world, on_change, claim)

@@ -120,5 +120,6 @@ def record_of(
         note=ending.note or None,
         node=node,
     )
-    record.abandoned = abandoned_of(record, campaign.connect_seconds)
+    # A message is what was called for: nobody waits for an agent.
+    record.abandoned = None if ending.broadcast else abandoned_of(record, campaign.connect_seconds)
     return record
