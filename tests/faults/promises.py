@@ -21,6 +21,8 @@ COUNTED = (
     "SELECT campaign_id, substr(answered_at, 1, 13) || ':00:00.000000', count(*), sum(abandoned) FROM cdr"
     " WHERE abandoned IS NOT NULL GROUP BY 1, 2"
 )
+REACHED = (Disposition.BRIDGED, Disposition.MESSAGE_PLAYED)
+ANSWERED = (Disposition.ABANDONED, Disposition.HUNG_UP, Disposition.MESSAGE_PLAYED, Disposition.OPTED_OUT)
 
 
 class Seen(Protocol):
@@ -62,13 +64,14 @@ def check_leads(house: Seen, max_attempts: int) -> None:
     open_ones = [attempt for attempt in attempts if attempt.closed_at is None]
     assert not open_ones, f"attempts without a result: {open_ones}"
     assert {attempt.uuid for attempt in attempts} == set(cdrs), "attempts and records do not agree"
-    of_lead = Counter(attempt.lead_id for attempt in attempts)
-    bridged = {cdr.lead_id for cdr in cdrs.values() if cdr.disposition is Disposition.BRIDGED}
+    skipped = {uuid for uuid, cdr in cdrs.items() if cdr.disposition is Disposition.SKIPPED}
+    of_lead = Counter(attempt.lead_id for attempt in attempts if attempt.uuid not in skipped)
+    reached = {cdr.lead_id for cdr in cdrs.values() if cdr.disposition in REACHED}
     for lead in house.leads():
         assert lead.status in (LeadStatus.DONE, LeadStatus.DEAD, LeadStatus.EXHAUSTED), f"{lead} is not finished"
         assert lead.attempts == of_lead[lead.id or 0] <= max_attempts, f"{lead}: {of_lead[lead.id or 0]} attempts"
-        talked = lead.id in bridged
-        assert (lead.status is LeadStatus.DONE) == talked, f"{lead} is {lead.status}, talked: {talked}"
+        done = lead.id in reached
+        assert (lead.status is LeadStatus.DONE) == done, f"{lead} is {lead.status}, reached: {done}"
 
 
 def check_people(house: Seen, longest_wait_seconds: float) -> None:
@@ -76,6 +79,7 @@ def check_people(house: Seen, longest_wait_seconds: float) -> None:
     cdrs = {cdr.attempt_uuid: cdr for cdr in house.cdrs()}
     for person in house.customers():
         cdr = cdrs[person.uuid]
+        assert cdr.disposition is not Disposition.SKIPPED, f"{person!r} was called, and is said to have been skipped"
         told = f"{person!r} has the record {cdr.disposition}, {cdr.hangup_cause}"
         if cdr.disposition is Disposition.BRIDGED:
             assert person.ever_bridged, f"{told}, and talked to nobody"
@@ -83,9 +87,9 @@ def check_people(house: Seen, longest_wait_seconds: float) -> None:
             # A bridge that stood while no daemon looked may be unknown, but never anything else.
             assert not person.ever_bridged, f"{told}, and talked to somebody"
         if not person.is_answered:
-            assert cdr.disposition not in (Disposition.BRIDGED, Disposition.ABANDONED), f"{told}, and never answered"
+            assert cdr.disposition not in (*REACHED, Disposition.ABANDONED), f"{told}, and never answered"
         elif not person.ever_bridged:
-            assert cdr.disposition in (Disposition.ABANDONED, Disposition.HUNG_UP, Disposition.UNKNOWN), told
+            assert cdr.disposition in (*ANSWERED, Disposition.UNKNOWN), told
             assert cdr.abandoned is not False, f"{told}, and counts as served"
             waited = (person.hung_up_at - person.answered) / 1_000_000
             if person.hung_up_at:  # 0 where the switch itself died

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import trio
 
+from dialer.errors import DialerError
 from tests.faults.promises import check_at_rest, comes_to_rest
 from tests.faults.virtual import VirtualHouse
 from tests.house import number
@@ -16,6 +18,21 @@ AGENTS = ("1000", "1001")
 LEADS = (number(0, 0), number(1, 7), number(2, 1))
 # The originate's own handle: ring_seconds, connect_seconds and what `originate` adds.
 LONGEST_WAIT_SECONDS = 40.0
+
+# Agents look at leads first; nobody listens to a message of a second to its end but the first.
+PREVIEW = {"mode": '"preview"', "preview_seconds": "3.0"}
+BROADCAST = {"mode": '"broadcast"', "message": '"tone_stream://%(1000,0,440)"', "message_key_seconds": "2"}
+LISTENERS = {
+    "gateways": {
+        "carrier_a": {
+            "scripts": [
+                {"suffix": "0", "outcome": "answer", "keys": "1", "key_delay": 0.4},  # hears it again
+                {"suffix": "7", "outcome": "answer_hang_up", "hang_up_after": 0.3},
+                {"suffix": "1", "outcome": "answer", "keys": "59", "key_delay": 1.2},  # no more calls
+            ]
+        }
+    }
+}
 
 Break = Callable[[VirtualHouse], None]
 
@@ -38,11 +55,28 @@ async def a_few_calls(
         wrong(house)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_reborn, house)
+            nursery.start_soon(_look_at_offers, house)
             await house.begin_running()
             await comes_to_rest(house, len(AGENTS), nailed_up=campaign.get("phones") != '"on_demand"')
             nursery.cancel_scope.cancel()
         await check_at_rest(house, longest_wait_seconds=LONGEST_WAIT_SECONDS)
     return house
+
+
+async def _look_at_offers(house: VirtualHouse) -> None:
+    """Agents skip each lead once, and accept it then. They think for half a second."""
+    skipped: set[str] = set()
+    while True:
+        await trio.sleep(0.5)
+        for extension in AGENTS:
+            verbs = house.daemon.desk.verbs()
+            with contextlib.suppress(DialerError):  # nothing is offered
+                number = (await verbs["agent_offer"](extension))["number"]
+                if number in skipped:
+                    await verbs["agent_accept"](extension)
+                else:
+                    await verbs["agent_skip"](extension, "later")
+                    skipped.add(number)
 
 
 async def _reborn(house: VirtualHouse) -> None:

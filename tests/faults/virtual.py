@@ -468,10 +468,8 @@ def _client(url: str) -> redis.Redis:
     return redis.Redis.from_url(url, decode_responses=True)
 
 
-_SOON_AGAIN = ", ".join(
-    f"{outcome} = 1"
-    for outcome in ("busy", "congestion", "no_answer", "hung_up", "abandoned", "unknown", "cancelled", "failed")
-)
+_SOON = "busy congestion no_answer hung_up abandoned unknown cancelled failed skipped"
+_SOON_AGAIN = ", ".join(f"{outcome} = 1" for outcome in _SOON.split())
 
 
 @lru_cache

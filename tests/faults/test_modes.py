@@ -1,0 +1,106 @@
+"""Offers and messages, each time with one thing going wrong one moment later."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import trio
+
+from campaigns.disposition import Disposition
+from tests.faults.stories import BROADCAST, LISTENERS, PREVIEW, a_few_calls
+from tests.faults.test_each_moment import KillAtStep, told
+from tests.faults.virtual import Faults, Trouble, VirtualHouse, run_virtually
+from tests.faults.wire import Garble
+
+BROADCAST_STORY: dict[str, Any] = {**BROADCAST, "changes": LISTENERS}
+STORIES: dict[str, dict[str, Any]] = {
+    "preview": PREVIEW,
+    "preview_on_demand": {**PREVIEW, "phones": '"on_demand"'},
+    "broadcast": BROADCAST_STORY,
+}
+each_story = pytest.mark.parametrize("story", STORIES.values(), ids=list(STORIES))
+
+
+def outcomes(house: VirtualHouse) -> Counter[str]:
+    return Counter(cdr.disposition.value for cdr in house.cdrs())
+
+
+def test_nothing_goes_wrong(redis_url: str) -> None:
+    preview = run_virtually(a_few_calls, redis_url, **STORIES["preview"])
+    assert outcomes(preview) == {"skipped": 3, "bridged": 1, "hung_up": 2, "busy": 2}
+    broadcast = run_virtually(a_few_calls, redis_url, **STORIES["broadcast"])
+    assert outcomes(broadcast) == {"message_played": 1, "hung_up": 2, "opted_out": 1}
+
+
+@each_story
+def test_the_daemon_dies_at_every_step(redis_url: str, story: dict[str, Any]) -> None:
+    steps = 0
+    step = 1
+    while step == 1 or step <= steps:
+        seen: list[KillAtStep] = []
+
+        def wrong(house: VirtualHouse, step: int = step, seen: list[KillAtStep] = seen) -> None:
+            seen.append(KillAtStep(house, step))
+            trio.lowlevel.add_instrument(seen[0])
+
+        told(run_virtually, step, a_few_calls, redis_url, wrong, **story)
+        steps = max(steps, seen[0].steps)
+        step += 1 if story is BROADCAST_STORY else 3  # most of preview's steps are those of any call
+    assert steps > 50
+
+
+@each_story
+@pytest.mark.parametrize("trouble", [Trouble.REFUSED, Trouble.UNANSWERED])
+@pytest.mark.parametrize("part", ["redis", "database"])
+def test_redis_and_the_database_fail_at_every_request(
+    redis_url: str, story: dict[str, Any], trouble: Trouble, part: str
+) -> None:
+    def faults(house: VirtualHouse) -> Faults:
+        return house.redis_faults if part == "redis" else house.database_faults
+
+    before = 0
+
+    def count(house: VirtualHouse) -> None:
+        nonlocal before
+        before = faults(house).requests
+
+    house = run_virtually(a_few_calls, redis_url, count, **story)
+    moments = faults(house).requests - before
+    assert moments > 8
+    for moment in range(1, moments + 1, 1 if part == "database" else 8):
+
+        def wrong(house: VirtualHouse, moment: int = moment) -> None:
+            faults(house).at = {faults(house).requests + moment: trouble}
+
+        told(run_virtually, moment, a_few_calls, redis_url, wrong, **story)
+
+
+@pytest.mark.parametrize("story", [PREVIEW, BROADCAST_STORY], ids=["preview", "broadcast"])
+@pytest.mark.parametrize("garble", [Garble.DROP, Garble.DELAY, Garble.CUT_BEFORE])
+def test_events_are_lost_or_late_or_the_link_is_cut(redis_url: str, story: dict[str, Any], garble: Garble) -> None:
+    def count(house: VirtualHouse) -> None:
+        house.disorder.events_only = True
+        house.disorder.frames = 0
+
+    moments = run_virtually(a_few_calls, redis_url, count, **story).disorder.frames
+    assert moments > 20
+    for moment in range(1, moments + 1, 3):
+
+        def wrong(house: VirtualHouse, moment: int = moment) -> None:
+            house.disorder.events_only = True
+            house.disorder.at = {house.disorder.frames + moment: garble}
+
+        told(run_virtually, moment, a_few_calls, redis_url, wrong, **story)
+
+
+def test_who_has_opted_out_is_not_called_again_though_the_result_is_written_late(redis_url: str) -> None:
+    def wrong(house: VirtualHouse) -> None:
+        house.later(2.0, lambda: setattr(house.database_faults, "down", Trouble.REFUSED))
+        house.later(9.0, lambda: setattr(house.database_faults, "down", None))
+
+    house = run_virtually(a_few_calls, redis_url, wrong, **STORIES["broadcast"])
+    calls = Counter(person.number for person in house.customers())
+    (opted_out,) = [cdr for cdr in house.cdrs() if cdr.disposition is Disposition.OPTED_OUT]
+    assert calls[opted_out.number.removeprefix("+")] == 1
