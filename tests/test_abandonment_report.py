@@ -33,6 +33,7 @@ CALLS = [
     dropped(NOW - 3 * HOUR),
     dropped(NOW - timedelta(minutes=20)),  # the 24th in Berlin
     *(served(NOW - 2 * DAY) for _ in range(10)),
+    served(NOW - 31 * DAY),
     *(dropped(NOW - 40 * DAY) for _ in range(5)),
 ]
 
@@ -65,8 +66,8 @@ def rows(report: AbandonmentReport) -> list[tuple[str, int, int, int, int]]:
 
 async def test_days_and_the_thirty_days_before_them(tmp_path: Path) -> None:
     report = await report_of(tmp_path, days=3)
-    # The first of thirty days is the 25th of October; the five calls of the 14th are older.
-    assert rows(report) == [("11-21", 10, 0, 10, 0), ("11-22", 0, 0, 10, 0), ("11-23", 32, 2, 42, 2)]
+    # The thirty days to the 21st begin on the 23rd of October, with one answer; the five of the 14th are older.
+    assert rows(report) == [("11-21", 10, 0, 11, 0), ("11-22", 0, 0, 10, 0), ("11-23", 32, 2, 42, 2)]
     assert report.timezone == "UTC"
     assert report.calls is not None
     assert [call.answered_at for call in report.calls] == [NOW - 3 * HOUR, NOW - timedelta(minutes=20)]
@@ -84,7 +85,7 @@ async def test_a_long_report_begins_with_the_first_live_answer(tmp_path: Path) -
     report = await report_of(tmp_path, days=300)
     assert [one.day for one in report.days] == [date(2026, 10, 14) + n * DAY for n in range(41)]
     sums = sum((one.counts for one in report.days), AbandonmentCounts())
-    assert sums == AbandonmentCounts(47, 7)
+    assert sums == AbandonmentCounts(48, 7)
     assert [one.month.abandoned for one in report.days[28:31]] == [5, 5, 0]  # they leave the thirty days together
     assert report.calls is not None
     assert len(report.calls) == 7
