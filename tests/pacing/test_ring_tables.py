@@ -76,7 +76,7 @@ def test_what_is_taken_back_was_not_answered_while_it_rang() -> None:
 
 @pytest.mark.parametrize(("before", "after", "least"), [(0.2, 0.5, 0.55), (0.5, 0.2, 0.35)])
 def test_the_level_follows_a_step_of_the_answer_rate(before: float, after: float, least: float) -> None:
-    """After some thirty answers of those to be expected it is well on its way; downwards it doubts longer."""
+    """After some thirty answers that were to be expected it is well on its way; downwards it doubts longer."""
     answer_probability = before
 
     def law(dice: random.Random, _: float) -> tuple[bool | None, float]:

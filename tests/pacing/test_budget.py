@@ -1,0 +1,107 @@
+"""The share of abandoned calls is the one aimed at, however wrong the forecast is."""
+
+from __future__ import annotations
+
+import random
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from dialer.pacing.budget import CAP_PART, TARGET_PART, Budget, BudgetState
+
+
+def answers_at_risk(budget: Budget, wrong: float, answers: int, seed: int = 1) -> float:
+    """Each call has `wrong` times the risk that was accepted with it. Returns the share abandoned."""
+    dice = random.Random(seed)
+    abandoned = 0
+    for _ in range(answers):
+        if dice.random() < wrong * budget.theta:
+            budget.abandoned()
+            abandoned += 1
+        else:
+            budget.connected()
+    return abandoned / answers
+
+
+@pytest.mark.parametrize("wrong", [0.3, 1.0, 3.0, 10.0])
+@pytest.mark.parametrize("limit", [0.01, 0.03])
+def test_in_the_long_run_the_target_is_met(limit: float, wrong: float) -> None:
+    budget = Budget(limit)
+    answers_at_risk(budget, wrong, 20_000)
+    assert answers_at_risk(budget, wrong, 30_000) == pytest.approx(TARGET_PART * limit, rel=0.03)
+
+
+@pytest.mark.parametrize("wrong", [0.3, 3.0])
+def test_no_offset_is_left_standing(wrong: float) -> None:
+    """The balance comes to rest near what is wanted, not where the error of the forecast would put it."""
+    budget = Budget()
+    answers_at_risk(budget, wrong, 20_000)
+    balances = []
+    for seed in range(100):
+        answers_at_risk(budget, wrong, 200, seed)
+        balances.append(budget.balance)
+    assert sum(balances) / len(balances) == pytest.approx(1.5, abs=1.5)
+
+
+def test_nothing_is_owed_without_end() -> None:
+    """A day on which nobody could be abandoned does not allow a hundred the next."""
+    budget = Budget()
+    for _ in range(100_000):
+        budget.connected()
+    assert budget.balance == 25.0
+    before = budget.theta
+    budget.abandoned()
+    assert budget.theta <= before
+
+
+def test_an_abandoned_call_lowers_the_risk_at_once_and_a_connected_one_raises_it() -> None:
+    budget = Budget()
+    first = budget.theta
+    assert first == pytest.approx(0.0067, abs=0.0001)
+    budget.abandoned()
+    second = budget.theta
+    assert second < 0.92 * first
+    budget.connected()
+    assert second < budget.theta < first
+
+
+counts = st.integers(0, 100_000)
+at_risk = st.floats(0, 1000)
+
+
+@given(counts, counts, at_risk, st.integers(0, 1000), st.floats(0, 100), st.floats(0.001, 1))
+def test_more_abandoned_or_at_risk_is_never_better(
+    live: int, abandoned: int, risk: float, more: int, more_risk: float, limit: float
+) -> None:
+    budget = Budget(limit)
+    if budget.is_spent(live, abandoned, risk):
+        assert budget.is_spent(live, abandoned + more, risk + more_risk)
+        assert budget.is_spent(max(0, live - more), abandoned, risk)
+    else:
+        assert (abandoned + 1) / (live + 1) <= limit  # one more would not break it
+
+
+def test_the_first_answers_leave_no_room() -> None:
+    budget = Budget(0.03)
+    first = next(live for live in range(1000) if not budget.is_spent(live, 0))
+    assert first == 67
+    assert 2 / (first + 1) <= CAP_PART * 0.03
+
+
+@given(st.floats(-1e9, 25), st.floats(-1e9, 1e9), st.integers(0, 60), st.booleans())
+def test_the_risk_is_a_probability_whatever_happened(
+    balance: float, offset: float, steps: int, abandoned: bool
+) -> None:
+    budget = Budget(state=BudgetState(balance, offset))
+    for _ in range(steps):
+        (budget.abandoned if abandoned else budget.connected)()
+    assert 0 < budget.theta < 1
+
+
+def test_it_goes_on_from_what_was_kept() -> None:
+    budget = Budget()
+    answers_at_risk(budget, 2.0, 777)
+    again = Budget(state=budget.state())
+    assert again.theta == budget.theta
+    assert answers_at_risk(again, 1.0, 500, seed=2) == answers_at_risk(budget, 1.0, 500, seed=2)
