@@ -9,10 +9,12 @@ import pytest
 import trio
 
 from campaigns.disposition import Disposition
-from tests.faults.stories import BROADCAST, LISTENERS, PREVIEW, a_few_calls
+from tests.faults.promises import check_at_rest, comes_to_rest
+from tests.faults.stories import BROADCAST, LISTENERS, LONGEST_WAIT_SECONDS, PREVIEW, a_few_calls
 from tests.faults.test_each_moment import KillAtStep, told
 from tests.faults.virtual import Faults, Trouble, VirtualHouse, run_virtually
 from tests.faults.wire import Garble
+from tests.house import number
 
 BROADCAST_STORY: dict[str, Any] = {**BROADCAST, "changes": LISTENERS}
 STORIES: dict[str, dict[str, Any]] = {
@@ -104,3 +106,24 @@ def test_who_has_opted_out_is_not_called_again_though_the_result_is_written_late
     calls = Counter(person.number for person in house.customers())
     (opted_out,) = [cdr for cdr in house.cdrs() if cdr.disposition is Disposition.OPTED_OUT]
     assert calls[opted_out.number.removeprefix("+")] == 1
+
+
+async def a_long_look(redis_url: str) -> VirtualHouse:
+    async with VirtualHouse(redis_url).standing() as house:
+        await house.start()
+        await house.begin([number(0)], ["1000"], mode='"preview"', preview_seconds="600.0")
+        await trio.sleep(300)  # longer than any lease, and several looks at the switch
+        verbs = house.daemon.desk.verbs()
+        assert (await verbs["agent_offer"]("1000"))["seconds_left"] < 310
+        (agent,) = [one for one in await house.agents() if one.campaign]
+        (attempt,) = house.attempts()
+        assert (agent.token, attempt.closed_at, attempt.offered) == (attempt.uuid, None, True)
+        await verbs["agent_accept"]("1000")
+        await comes_to_rest(house, 1)
+        await check_at_rest(house, longest_wait_seconds=LONGEST_WAIT_SECONDS)
+    return house
+
+
+def test_an_offer_stands_as_long_as_its_countdown(redis_url: str) -> None:
+    house = run_virtually(a_long_look, redis_url)
+    assert [(cdr.disposition.value, cdr.agent) for cdr in house.cdrs()] == [("bridged", "1000")]
