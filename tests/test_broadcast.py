@@ -129,7 +129,7 @@ async def test_a_stop_lets_those_listen_who_do_and_takes_back_what_rings(tmp_pat
 
         async def playing() -> bool:
             calls = (await home.daemon.desk.status())["campaigns"][0]["calls"]
-            return (calls["playing"], calls["dialing"]) == (1, 1)
+            return (calls["playing"], calls["dialing"] + calls["ringing"]) == (1, 1)
 
         await eventually(playing)
         await home.set_status(CampaignStatus.STOPPED)
