@@ -114,7 +114,8 @@ async def test_the_agent_is_held_while_it_rings_and_free_when_nobody_talks(tmp_p
         await ask(home, "agent_accept", extension="1000")
         if outcome == 5:
             await home.agent_is("1000", AgentState.RESERVED)
-            assert (await home.daemon.desk.status())["campaigns"][0]["calls"]["dialing"] + 0 == 1
+            calls = (await home.daemon.desk.status())["campaigns"][0]["calls"]
+            assert calls["dialing"] + calls["ringing"] == 1
         (cdr,) = await home.closed(1)
         assert cdr.disposition.value in {1: {"busy"}, 5: {"no_answer"}, 7: {"hung_up", "bridged"}}[outcome]
         await home.all_put_back("1000")
