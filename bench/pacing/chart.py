@@ -30,7 +30,7 @@ LABELS: Final[Mapping[str, str]] = {
 SHIPPED: Final = ("predictive", "predictive+cancel", "predictive+model", "predictive+truth")
 ORDER: Final = tuple(LABELS)
 
-LABEL_WIDTH, BAR_WIDTH, ABANDONED_WIDTH = 176, 190, 74
+LABEL_WIDTH, BAR_WIDTH, ABANDONED_WIDTH = 190, 190, 74
 PANEL_WIDTH: Final = LABEL_WIDTH + BAR_WIDTH + ABANDONED_WIDTH
 ROW, BAR = 17, 11
 GROUP_HEAD, PANEL_HEAD = 24, 34

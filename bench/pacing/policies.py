@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from bench.pacing.floor import Agent, Call, Floor, Policy
+from dialer.pacing.answer_model import AnswerModel, LeadTraits
 from dialer.pacing.budget import Budget
 from dialer.pacing.demand import Demand
 from dialer.pacing.pacer import Answered, Progressive, View
@@ -55,7 +56,8 @@ class Ratio(Policy):
 class AdaptiveLevel(Policy):
     """Dial levels as VICIdial adapts them, from what is idle, what waits, and the day's dropped calls.
 
-    The day is 09:00 to 21:00; longer runs go on with the next day, whose counts begin anew.
+    It calls for agents who are idle or talk. The day is 09:00 to 21:00; longer runs go on with the next day, whose
+    counts begin anew.
     """
 
     tick_seconds = 0.5
@@ -163,6 +165,33 @@ class PredictivePolicy(Policy):
         self._supply.leaves_after_call(agent.id, True)
 
 
+class ModelledPolicy(PredictivePolicy):
+    """The same, with the odds of each call foretold from what is known of its lead, and learned on the way."""
+
+    def __init__(self) -> None:
+        super().__init__(cancels=True, odds=lambda call: self._model.odds(self._traits[call.id]))
+        self._model = AnswerModel()
+        self._traits: dict[str, LeadTraits] = {}
+
+    def placed(self, call: Call, now: float) -> None:
+        self._traits[call.id] = LeadTraits(
+            hour=int(now // 3600.0) % 24, weekday=0, attempt_no=1, list_name=call.group
+        )
+        super().placed(call, now)
+
+    def answered(self, call: Call, now: float) -> None:
+        self._model.learn(self._traits.pop(call.id), True)
+        super().answered(call, now)
+
+    def unanswered(self, call: Call, now: float) -> None:
+        self._model.learn(self._traits.pop(call.id), False)
+        super().unanswered(call, now)
+
+    def withdrawn(self, call: Call, now: float) -> None:
+        del self._traits[call.id]
+        super().withdrawn(call, now)
+
+
 def true_odds() -> Callable[[Call], float]:
     """What a perfect model of the leads would say: the odds of each against those of the average so far."""
     rate, calls = 0.0, 0
@@ -186,5 +215,6 @@ POLICIES: Final[dict[str, Callable[[], Policy]]] = {
     "adaptive-average-ready": lambda: AdaptiveLevel("average", ready_only=True),
     "predictive": lambda: PredictivePolicy(cancels=False),
     "predictive+cancel": lambda: PredictivePolicy(cancels=True),
+    "predictive+model": ModelledPolicy,
     "predictive+truth": lambda: PredictivePolicy(cancels=True, odds=true_odds()),
 }
