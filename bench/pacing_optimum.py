@@ -206,7 +206,7 @@ def simulate(agents: int, answer_probability: float, hours: float, seed: int) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--agent-hours", type=float, default=500, help="simulated for each case")
+    parser.add_argument("--agent-hours", type=float, default=1000, help="simulated for each case")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     for agents, answer_probability in CASES:

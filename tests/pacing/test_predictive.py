@@ -58,7 +58,7 @@ class Moment:
             in_flight=len(self.rings) + self.waiting + len(self.talks),
             windows=PLENTY,
         )
-        return attrs.evolve(view, **more)
+        return attrs.evolve(view, **more)  # type: ignore[arg-type]
 
     def supply(self) -> Supply:
         supply = Supply()
@@ -236,7 +236,7 @@ def test_a_cold_start_is_progressive(unknown: str) -> None:
     demand, supply = BUSY.demand(), BUSY.supply()
     if unknown in ("calls", "answers"):
         part = {"finished": 39} if unknown == "calls" else {"answered": 14}
-        demand.tables.restore(attrs.evolve(rings, **part))
+        demand.tables.restore(attrs.evolve(rings, **part))  # type: ignore[arg-type]
     if unknown == "talks":
         supply.restore(attrs.evolve(talks, talks=9))
     pacer = BUSY.pacer(demand=demand, supply=supply, least_agents=21 if unknown == "agents" else 0)
