@@ -66,6 +66,14 @@ def test_an_abandoned_call_lowers_the_risk_at_once_and_a_connected_one_raises_it
     assert second < budget.theta < first
 
 
+@given(st.lists(st.booleans(), max_size=50))
+def test_the_balance_is_the_target_less_those_abandoned(answers: list[bool]) -> None:
+    budget = Budget(0.03)
+    for abandoned in answers:
+        (budget.abandoned if abandoned else budget.connected)()
+    assert budget.balance == pytest.approx(TARGET_PART * 0.03 * len(answers) - sum(answers))
+
+
 counts = st.integers(0, 100_000)
 at_risk = st.floats(0, 1000)
 

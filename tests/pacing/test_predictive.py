@@ -269,6 +269,20 @@ def test_calls_that_ring_for_long_are_taken_back_when_nobody_will_be_free() -> N
     assert served.pacer().decide(served.view()).cancel == ()
 
 
+def test_nothing_is_taken_back_while_calls_are_placed() -> None:
+    """An agent is back in eight seconds: soon enough for a new call, too late for one that has rung for long."""
+    moment = Moment(idle=0, rings=(18.0,), balance=60.0)
+    supply = moment.supply()
+    supply.talk_begins("a", NOW - 60)
+    supply.talk_ends("a", NOW - 1, wrap_up_until_seconds=NOW + 8)
+    pacer = moment.pacer(supply=supply, patience_seconds=0.0)
+    decision = pacer.decide(moment.view())
+    assert decision.calls > 0
+    assert decision.cancel == ()
+    timid = attrs.evolve(moment, balance=-60.0)
+    assert timid.pacer(supply=supply, patience_seconds=0.0).decide(moment.view()).cancel == ("0",)
+
+
 def test_no_more_are_taken_back_than_must_be() -> None:
     moment = Moment(idle=2, rings=(18.0,) * 40)
     cancel = moment.pacer().decide(moment.view()).cancel

@@ -188,6 +188,19 @@ def test_another_ring_time_takes_what_fits(seconds: int) -> None:
     assert seconds < 30 or tables.fresh[30] == pytest.approx(0.4, abs=0.1)
 
 
+def test_what_was_known_before_is_gone() -> None:
+    calls = ringing(uniform(0.4))
+    calls.run(100, 10)
+    tables = calls.demand.tables
+    state = RingTables(20, 31).state()
+    tables.restore(state)
+    tables.rebuild(0.0)
+    new = RingTables(34, HORIZON)
+    new.restore(state)
+    new.rebuild(0.0)
+    assert tables.fresh[:30].tolist() == new.fresh[:30].tolist()
+
+
 kept = st.lists(st.floats(0, 1e12), min_size=34, max_size=34).map(tuple)
 
 
