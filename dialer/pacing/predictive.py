@@ -117,6 +117,11 @@ class _Forecast:
             np.maximum(self._spread - variance, _OTHER_VARIANCE),
         )
 
+    def highest_risk(self) -> float:
+        """No call that rings has a higher one, whenever it is answered."""
+        deviation = np.sqrt(self._spread + self._level_variance * self._answers**2)
+        return float(normal_cdf((0.5 - self._surplus) / deviation).max())
+
     def take(self, chances: Floats) -> None:
         """A call with these chances is not there any more."""
         own = self._later(chances)
@@ -232,6 +237,8 @@ class Predictive:
 
     def _to_cancel(self, now_seconds: float, forecast: _Forecast) -> tuple[str, ...]:
         cancel: list[str] = []
+        if forecast.highest_risk() <= CANCEL_RISK:  # mostly so, and found out at once however many ring
+            return ()
         for call, chances in self._demand.longest_ringing(now_seconds, CANCEL_AFTER_SECONDS):
             risk = forecast.risk_of(chances)
             if risk > CANCEL_RISK:

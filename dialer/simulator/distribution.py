@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 class _Distribution(BaseModel):
@@ -62,6 +62,23 @@ class LogNormal(_Distribution):
         return min(rng.lognormvariate(math.log(self.median), self.sigma), self.at_most)
 
 
+class Mixture(_Distribution):
+    """Now one, now another: each of `of` in proportion to its weight, as short and long talks."""
+
+    kind: Literal["mixture"] = "mixture"
+    weights: tuple[float, ...] = Field(min_length=1)
+    of: tuple[Annotated[Fixed | Uniform | Exponential | LogNormal, Field(discriminator="kind")], ...]
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if len(self.weights) != len(self.of) or min(self.weights) < 0 or sum(self.weights) <= 0:
+            raise ValueError("a mixture needs a weight of zero or more for each of its parts, and one above zero")
+        return self
+
+    def draw(self, rng: random.Random) -> float:
+        return rng.choices(self.of, self.weights)[0].draw(rng)
+
+
 def _from_number(value: Any) -> Any:
     """A bare number is short for `{kind = "fixed", value = …}`."""
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -70,6 +87,7 @@ def _from_number(value: Any) -> Any:
 
 
 Distribution = Annotated[
-    Annotated[Fixed | Uniform | Exponential | LogNormal, Field(discriminator="kind")], BeforeValidator(_from_number)
+    Annotated[Fixed | Uniform | Exponential | LogNormal | Mixture, Field(discriminator="kind")],
+    BeforeValidator(_from_number),
 ]
 NEVER = Fixed(value=math.inf)

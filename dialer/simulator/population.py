@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import attrs
@@ -62,6 +63,10 @@ class Population:
         }
         self.gateways_down = {name for name, gateway in scenario.gateways.items() if not gateway.up}
         self.load: dict[str, int] = dict.fromkeys(scenario.gateways, 0)
+
+    def change_mix(self, gateway: str, mix: Mapping[Outcome, float]) -> None:
+        """From now on people called through `gateway` answer otherwise."""
+        self._mixes[gateway] = (list(mix), list(mix.values()))
 
     def customer(self, name: str, gateway: Gateway, number: str) -> Plan:
         """What calling `number` through this carrier will come to."""

@@ -22,7 +22,7 @@ from dialer.simulator.faults import FaultDice
 from dialer.simulator.listener import Listener
 from dialer.simulator.machine import Machine
 from dialer.simulator.outcalls import call_out
-from dialer.simulator.scenario import Scenario
+from dialer.simulator.scenario import Outcome, Scenario
 from dialer.simulator.statistics import Statistics
 
 CONNECTIONS_LIMIT = 100
@@ -41,6 +41,10 @@ class SimulatedSwitch:
 
     def __repr__(self) -> str:
         return f"<SimulatedSwitch {self._machine!r} connections={len(self._listeners)}>"
+
+    def change_mix(self, gateway: str, mix: Mapping[Outcome, float]) -> None:
+        """From now on people called through `gateway` answer otherwise."""
+        self._machine.population.change_mix(gateway, mix)
 
     # running
 

@@ -27,7 +27,7 @@ async def leased(home: House, count: int) -> list[Attempt]:
     await daemon.gateways["carrier_a"].take([slot.uuid for slot in slots])
     leases = await daemon.ledger.lease(campaign_id, campaign, slots)
     assert len(leases) == count
-    return await begin_held(leases, campaign, campaign_id, daemon.world, lambda: None)
+    return await begin_held(leases, campaign, campaign_id, daemon.world, lambda _attempt: None)
 
 
 async def run_all(attempts: list[Attempt]) -> None:
