@@ -139,7 +139,7 @@ class Floor:
         self._answer_rate = scenario.answer_rate_at(self._end)
         self._lead = lead_drawer(scenario, self._random)
         talk = scenario.long_talk_mean_seconds()
-        self._ring_mu = math.log(scenario.ring_median_seconds)
+        self._ring_mu = math.log(scenario.ring_mean_seconds) - scenario.ring_sigma**2 / 2
         self._talk_mu = lognormal_mu(talk, scenario.talk_sigma, scenario.talk_at_most_seconds)
         self._short_mu = lognormal_mu(scenario.short_mean_seconds, scenario.short_sigma)
         self._wrap_up_mu = lognormal_mu(scenario.wrap_up_mean_seconds, scenario.wrap_up_sigma)

@@ -46,7 +46,7 @@ class Scenario:
     spread: Spread | None = None
     fast_failures: float
     fast_failure_seconds: tuple[float, float]
-    ring_median_seconds: float
+    ring_mean_seconds: float
     ring_sigma: float
     ring_timeout_seconds: tuple[float, float]
     talk_mean_seconds: float
