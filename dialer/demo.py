@@ -107,6 +107,7 @@ gateways = ["carrier_a"]
 country = "US"
 ring_seconds = 5
 wrap_up_seconds = 2.0
+mode = "predictive"
 windows = [{ days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], start = "00:00", end = "24:00" }]
 """
 

@@ -25,26 +25,24 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "-"
 
 
-def _busy(pacing: dict[str, Any] | None) -> str:
-    """How busy the agents were of late, and how many calls there are for each who is busy."""
-    if pacing is None or pacing["occupancy_percent"] is None:
-        return "-"
-    calls_per_agent = f", {pacing['calls'] / pacing['agents_busy']:.1f} calls each" if pacing["agents_busy"] else ""
-    return f"{pacing['occupancy_percent']:.0f} %{calls_per_agent}"
-
-
-def _abandoned(pacing: dict[str, Any] | None) -> Text:
-    """Of those who answered, in a day and in 30 days, against the limit."""
+def _pacing_row(campaign: dict[str, Any]) -> list[str | Text]:
+    """How busy the agents are, the abandoned against the limit, and why it dials or does not."""
+    pacing = campaign["pacing"]
     if pacing is None:
-        return Text("-")
-    parts, worst = [], 0.0
-    for span, name in (("day", "24 h"), ("month", "30 d")):
-        live, abandoned = pacing[f"live_answers_{span}"], pacing[f"abandoned_{span}"]
-        percent = 100 * abandoned / live if live else 0.0
-        worst = max(worst, percent)
-        parts.append(f"{percent:.2f} % in {name}")
+        return [campaign["name"], *["-"] * 6, campaign["why"]]
+    busy = "-" if pacing["occupancy_percent"] is None else f"{pacing['occupancy_percent']:.0f} %"
+    calls_each = f"{pacing['calls'] / pacing['agents_busy']:.1f}" if pacing["agents_busy"] else "-"
     limit = pacing["abandon_limit_percent"]
-    return Text(f"{', '.join(parts)} (limit {limit:g} %)", "bold red" if worst > limit else "")
+    abandoned = [
+        _percent(pacing[f"abandoned_{span}"], pacing[f"live_answers_{span}"], limit) for span in ("day", "month")
+    ]
+    budget = f"{pacing['budget_calls']:.1f} calls"
+    return [campaign["name"], busy, calls_each, *abandoned, f"{limit:g} %", budget, campaign["why"]]
+
+
+def _percent(abandoned: int, live: int, limit: float) -> Text:
+    percent = 100 * abandoned / live if live else 0.0
+    return Text(f"{percent:.2f} %", "bold red" if percent > limit else "")
 
 
 def status_view(status: dict[str, Any]) -> RenderableType:
@@ -56,22 +54,19 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         switches.add_row(one["name"], state, str(one["events_received"]), one["last_loss"] or "-")
     parts += [switches, ""]
 
-    campaigns = text_table(
-        "campaign", "mode", "status", "busy", "abandoned", "calls", "leads", "outcomes in 24 h", "why"
-    )
+    campaigns = text_table("campaign", "mode", "status", "calls", "leads", "outcomes in 24 h")
+    pacing = text_table("pacing", "busy", "calls each", "abandoned 24 h", "30 d", "limit", "left", "why")
     for one in status["campaigns"]:
         campaigns.add_row(
             one["name"],
             one["mode"],
             one["status"],
-            _busy(one["pacing"]),
-            _abandoned(one["pacing"]),
             _counts(one["calls"]),
             _counts(one["leads"]),
             _counts(one["outcomes_24h"]),
-            one["why"],
         )
-    parts += [campaigns, ""]
+        pacing.add_row(*_pacing_row(one))
+    parts += [campaigns, "", pacing, ""]
 
     gateways = text_table("gateway", "switch", "in use", "of", "calls/s")
     for one in status["gateways"]:
