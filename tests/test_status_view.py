@@ -1,0 +1,70 @@
+"""What people read of the pacing, from what the daemon answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dialer.status_view import status_text
+
+
+def status(pacing: dict[str, Any] | None) -> dict[str, Any]:
+    campaign = {
+        "name": "spring",
+        "mode": "predictive",
+        "status": "running",
+        "why": "agents are busy",
+        "calls": {"talking": 8, "ringing": 4},
+        "leads": {"new": 5},
+        "outcomes_24h": {},
+        "pacing": pacing,
+    }
+    return {
+        "switches": [],
+        "campaigns": [campaign],
+        "gateways": [],
+        "agents": [],
+        "offers": [],
+        "metrics": {},
+        "database_trouble": "",
+    }
+
+
+PACING = {
+    "occupancy_percent": 93.4,
+    "abandoned_day": 2,
+    "live_answers_day": 100,
+    "abandoned_month": 7,
+    "live_answers_month": 200,
+    "abandon_limit_percent": 3.0,
+    "agents_busy": 8,
+    "calls": 12,
+    "risk_percent": 2.5,
+    "budget_calls": -1.25,
+    "held_by": "risk",
+}
+
+
+def pacing_line(text: str) -> list[str]:
+    lines = text.splitlines()
+    header = next(index for index, line in enumerate(lines) if line.startswith("pacing"))
+    return lines[header + 1].split()
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, ["spring", "93", "%", "1.5", "2.00", "%", "3.50", "%", "3", "%", "-1.2", "calls"]),
+        ({"occupancy_percent": None, "agents_busy": 0}, ["spring", "-", "-", "2.00", "%", "3.50", "%"]),
+        ({"live_answers_day": 0, "abandoned_day": 0}, ["spring", "93", "%", "1.5", "0.00", "%"]),
+    ],
+)
+def test_how_busy_agents_are_and_how_many_were_abandoned(changes: dict[str, Any], shown: list[str]) -> None:
+    line = pacing_line(status_text(status({**PACING, **changes})))
+    assert line[: len(shown)] == shown
+    assert line[-3:] == ["agents", "are", "busy"]
+
+
+def test_a_campaign_that_never_ran_says_why() -> None:
+    assert pacing_line(status_text(status(None))) == ["spring", *["-"] * 6, "agents", "are", "busy"]
