@@ -23,8 +23,6 @@ import trio
 
 from campaigns import store
 from campaigns.campaign import CampaignStatus
-from campaigns.lead import LeadStatus
-from campaigns.tables import LeadRow
 from dialer import campaign_runner
 from dialer.simulator.scenario import Outcome
 from tests.conftest import RedisServer
@@ -108,20 +106,7 @@ async def day(redis_url: str, *, scenario: str, agents: int, hours: float, seed:
         )
         now = house.clock.now()
         people = int(agents * (hours + 1) * 3600 / TALK_SECONDS / min(SCENARIOS[scenario]) * 1.2)
-        house.sql(
-            lambda session: session.add_all(
-                LeadRow(
-                    campaign_id=1,
-                    number=f"+1202{2000000 + index}",
-                    zones='["America/New_York"]',
-                    status=LeadStatus.NEW,
-                    due_at=now - timedelta(seconds=1),
-                    created_at=now,
-                    updated_at=now,
-                )
-                for index in range(people)
-            )
-        )
+        house.add_leads(f"+1202{2000000 + index}" for index in range(people))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_change_rates, house, SCENARIOS[scenario])
             await house.begin_running()

@@ -15,11 +15,11 @@ from campaigns import store
 from campaigns.campaign import CampaignStatus, parse_campaign
 from campaigns.database import Database, open_database
 from campaigns.lead import LeadStatus
-from campaigns.tables import LeadRow
 from dialer.simulator.channel import Channel
 from tests.conftest import RedisServer
 from tests.faults.promises import check_leads, check_people
 from tests.faults.test_sigkill import Seen, ask, daemon
+from tests.faults.virtual import lead
 from tests.house import ALWAYS, eventually, house, settings_text
 
 AGENTS: Final = 200
@@ -58,16 +58,7 @@ async def _fill(database: Database, count: int) -> None:
         numbers = range(start, min(count, start + 5000))
         await database.write(
             lambda session, numbers=numbers: session.add_all(  # type: ignore[misc]
-                LeadRow(
-                    campaign_id=1,
-                    number=f"+1202{2000000 + index}",
-                    zones='["America/New_York"]',
-                    status=LeadStatus.NEW,
-                    due_at=now,
-                    created_at=now,
-                    updated_at=now,
-                )
-                for index in numbers
+                lead(f"+1202{2000000 + index}", now) for index in numbers
             )
         )
     await database.write(lambda session: store.set_campaign_status(session, "test", CampaignStatus.RUNNING, now))

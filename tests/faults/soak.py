@@ -20,7 +20,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,24 +87,8 @@ class Week:
 
     def add_leads(self, count: int) -> None:
         """More people to call."""
-        now = self.house.clock.now()
         first, self._next_lead = self._next_lead, self._next_lead + count
-
-        def work(session: Any) -> None:
-            for index in range(first, first + count):
-                session.add(
-                    LeadRow(
-                        campaign_id=1,
-                        number=f"+1202{2000000 + index % 7_900_000}",
-                        zones='["America/New_York"]',
-                        status=LeadStatus.NEW,
-                        due_at=now - timedelta(seconds=1),
-                        created_at=now,
-                        updated_at=now,
-                    )
-                )
-
-        self.house.sql(work)
+        self.house.add_leads(f"+1202{2000000 + index % 7_900_000}" for index in range(first, first + count))
 
     async def break_things(self) -> None:
         """A random fault every few minutes."""

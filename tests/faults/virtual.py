@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
@@ -316,14 +316,19 @@ class VirtualHouse:
         self, numbers: Sequence[str], agents: Sequence[str], *, running: bool = True, **changes: str
     ) -> None:
         """A campaign over `numbers` with `agents` ready for it."""
-        definition = _campaign(**changes)
+        definition = campaign(**changes)
         now = self.clock.now()
         self.sql(lambda session: store.add_campaign(session, definition, now))
-        self.sql(lambda session: session.add_all(_lead(number, now) for number in numbers))
+        self.add_leads(numbers)
         for extension in agents:
             await self.daemon.desk.agent_ready(extension, "test")
         if running:
             await self.begin_running()
+
+    def add_leads(self, numbers: Iterable[str], campaign_id: int = 1) -> None:
+        """People to call, each due now."""
+        now = self.clock.now()
+        self.sql(lambda session: session.add_all(lead(number, now, campaign_id) for number in numbers))
 
     async def begin_running(self) -> None:
         """The campaign is started, as the command line does it."""
@@ -469,11 +474,11 @@ def _client(url: str) -> redis.Redis:
 
 
 _SOON = "busy congestion no_answer hung_up abandoned unknown cancelled failed skipped"
-_SOON_AGAIN = ", ".join(f"{outcome} = 1" for outcome in _SOON.split())
+SOON_AGAIN = ", ".join(f"{outcome} = 1" for outcome in _SOON.split())
 
 
 @lru_cache
-def _campaign(**changes: str) -> Campaign:
+def campaign(**changes: str) -> Campaign:
     lines = {
         "name": '"test"',
         "gateways": '["carrier_a"]',
@@ -481,15 +486,16 @@ def _campaign(**changes: str) -> Campaign:
         "windows": ALWAYS,
         "wrap_up_seconds": "0.2",
         "ring_seconds": "5",
-        "retries": f"{{ max_attempts = 2, delay_seconds = {{ {_SOON_AGAIN} }} }}",
+        "retries": f"{{ max_attempts = 2, delay_seconds = {{ {SOON_AGAIN} }} }}",
         **changes,
     }
     return parse_campaign("\n".join(f"{key} = {value}" for key, value in lines.items()), "test")
 
 
-def _lead(number: str, now: datetime) -> LeadRow:
+def lead(number: str, now: datetime, campaign_id: int = 1) -> LeadRow:
+    """Somebody to call, due at `now`."""
     return LeadRow(
-        campaign_id=1,
+        campaign_id=campaign_id,
         number=number,
         zones='["America/New_York"]',
         status=LeadStatus.NEW,
