@@ -76,21 +76,9 @@ class Ages:
             self._first_bin[place] = self._first_bin[len(self._names)]
         return age_seconds
 
-    def kind_and_bin(self, name: str, now_seconds: float) -> tuple[int, int] | None:
-        """Where `name` counts now."""
-        place = self._place.get(name)
-        if place is None:
-            return None
-        bins = self._binned(self._began[place : place + 1], now_seconds)
-        return int(self._first_bin[place]) // self._bins, int(bins[0])
-
     def counts(self, now_seconds: float) -> Floats:
         """Counts as floats, kind by bin, in one flat row."""
         size = len(self._names)
-        bins = self._binned(self._began[:size], now_seconds)
+        bins = np.minimum(self._bin_of(np.maximum(now_seconds - self._began[:size], 0.0)), self._bins - 1)
         counts: Floats = np.bincount(bins + self._first_bin[:size], minlength=self._kinds * self._bins).astype(float)
         return counts
-
-    def _binned(self, began: Floats, now_seconds: float) -> Ints:
-        bins = self._bin_of(np.maximum(now_seconds - began, 0.0))
-        return np.minimum(bins, self._bins - 1)

@@ -35,6 +35,7 @@ class Demand:
         seconds = ring_seconds + RING_MARGIN_SECONDS
         self.tables = tables or RingTables(seconds, seconds + PATIENCE_MOST_SECONDS)
         self._calls = Ages(self.tables.seconds, ODDS_KINDS)
+        self._placed: dict[str, tuple[float, int]] = {}  # when, and its kind of odds
         self._rings_since: dict[str, float] = {}  # in the order they began to
         self._waiting: set[str] = set()
         self._withdrawn: set[str] = set()
@@ -59,6 +60,7 @@ class Demand:
         kind = kind_of_odds(odds)
         self.tables.placed(kind)
         self._calls.begin(call, now_seconds, kind)
+        self._placed[call] = now_seconds, kind
         self._answers = None
 
     def rings(self, call: str, now_seconds: float) -> None:
@@ -96,6 +98,7 @@ class Demand:
         self._end(call, now_seconds)
 
     def _end(self, call: str, now_seconds: float) -> float | None:
+        self._placed.pop(call, None)
         self._rings_since.pop(call, None)
         self._answers = None
         return self._calls.end(call, now_seconds)
@@ -114,13 +117,17 @@ class Demand:
         return self._answers
 
     def longest_ringing(self, now_seconds: float, at_least_seconds: float) -> Iterator[tuple[str, Floats]]:
-        """Calls that ring so long already, the longest first, each with its chances of an answer by second."""
+        """Calls that ring so long already, the longest first, each with its chances of an answer by second.
+
+        Those that will hardly be answered are left out.
+        """
         for call, since in self._rings_since.items():
             if now_seconds - since < at_least_seconds:
                 return
-            place = self._calls.kind_and_bin(call, now_seconds)
-            if place is not None:
-                yield call, self.tables.row(*place)
+            placed_at, kind = self._placed[call]
+            age_seconds = now_seconds - placed_at
+            if self.tables.is_hopeful(kind, age_seconds):
+                yield call, self.tables.row(kind, age_seconds)
 
 
 def shifted(values: Floats, seconds: float, size: int) -> Floats:

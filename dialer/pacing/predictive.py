@@ -28,8 +28,6 @@ EXPOSURE: Final = 0.02
 CANCEL_AFTER_SECONDS: Final = 15.0
 CANCEL_RISK: Final = 0.30
 CANCEL_MOST: Final = 20
-# A call that will hardly be answered risks nothing.
-HOPELESS: Final = 0.002
 # Variance of what no table says.
 _OTHER_VARIANCE: Final = 0.02
 _LEAST_WEIGHT: Final = 0.004
@@ -106,8 +104,6 @@ class _Forecast:
 
     def risk_of(self, chances: Floats) -> float:
         """That of a call which rings already, with these chances of an answer by second."""
-        if chances[-1] < HOPELESS:
-            return 0.0
         own = self._later(chances)
         answers, variance = self._taken + own, self._taken_variance + own * (1 - own)
         return self._risk(
@@ -246,7 +242,7 @@ class Predictive:
                 forecast.take(chances)
                 if len(cancel) == CANCEL_MOST:
                     break
-            elif risk > 0:
+            else:
                 break
         return tuple(cancel)
 

@@ -33,6 +33,8 @@ REBUILD_SECONDS: Final = 2.0
 # Calls whose chance differs from the average are told apart in steps of a half power of two of their odds.
 ODDS_KINDS: Final = 17
 AVERAGE_KIND: Final = ODDS_KINDS // 2
+# A call that will be answered less likely than this is as good as over.
+HOPELESS: Final = 0.002
 # Calls that teach the mix of odds of those to come.
 MIX_CALLS: Final = 200.0
 
@@ -162,15 +164,21 @@ class RingTables:
         within = (answered[self._by_then] - answered[:-1, None])[None, :, :]
         chances = np.clip(odds * within / np.maximum(odds * will_answer + will_not, 1e-9), 0.0, 1.0)
         self._tables: Floats = chances
+        self._hopeful = (chances[:, :, -1] >= HOPELESS).tolist()
         # Mean and variance of a number of answers are one product with this: a row for each kind and age.
         rows = chances.reshape(-1, self.horizon)
         self._moment_rows = np.hstack([rows, rows * (1 - rows)])
         self.fresh: Floats = chances[0, 0] if self.all_alike else self._mix @ chances[:, 0, :]
 
-    def row(self, kind: int, age: int) -> Floats:
-        """The chances of one call."""
-        row: Floats = self._tables[0 if len(self._tables) == 1 else kind, age]
+    def row(self, kind: int, age_seconds: float) -> Floats:
+        """The chances of one call, by second."""
+        row: Floats = self._tables[kind if len(self._tables) > 1 else 0, min(int(age_seconds), self.seconds - 1)]
         return row
+
+    def is_hopeful(self, kind: int, age_seconds: float) -> bool:
+        """Whether such a call may still be answered, and not only in theory."""
+        hopeful: bool = self._hopeful[kind if len(self._tables) > 1 else 0][min(int(age_seconds), self.seconds - 1)]
+        return hopeful
 
     def moments(self, counts: Floats) -> tuple[Floats, Floats]:
         """Mean and variance of the answers of so many calls (by kind and age, in one row), by second."""

@@ -81,7 +81,7 @@ class Supply:
         self.talks = 0  # that ended
         self._talking = Ages(TALK_BINS, 2, talk_bin)
         self._wrapping = Ages(WRAP_BINS, 2)
-        self._wraps_until: dict[str, float] = {}
+        self._timed: dict[str, tuple[float, float]] = {}  # wrap-ups that a timer ends: from when to when
         self._leaving: set[str] = set()
         self._talk_ends: Floats = np.zeros(TALK_BINS)
         self._talk_seconds: Floats = np.zeros(TALK_BINS)
@@ -97,6 +97,7 @@ class Supply:
         self._talk_bins_ahead = talk_bin(ahead)
         wrap_ahead = np.arange(WRAP_BINS)[:, None] + np.arange(horizon)[None, :]
         self._wrap_bins_ahead = np.minimum(wrap_ahead, WRAP_BINS - 1)
+        self._seconds_ahead = np.arange(1, horizon + 1)
         lag = np.arange(horizon)[None, :] - np.arange(horizon)[:, None] - 1  # k - j - 1
         self._lag, self._in_time = np.maximum(lag, 0), lag >= 0
 
@@ -122,12 +123,12 @@ class Supply:
         self.talks += 1
         self._wrapping.begin(agent, now_seconds, _LEAVING if agent in self._leaving else _NORMAL)
         if wrap_up_until_seconds is not None:
-            self._wraps_until[agent] = wrap_up_until_seconds
+            self._timed[agent] = now_seconds, wrap_up_until_seconds
 
     def wrap_up_ends(self, agent: str, now_seconds: float, *, idle: bool) -> None:
         """The agent is idle again, or in a pause or gone instead."""
         age_seconds = self._wrapping.end(agent, now_seconds)
-        self._wraps_until.pop(agent, None)
+        self._timed.pop(agent, None)
         if age_seconds is None:
             return
         if agent not in self._leaving:  # known beforehand, which is better than a share
@@ -147,7 +148,7 @@ class Supply:
         """The agent is lost from sight; nothing is learned from it."""
         self._talking.end(agent, now_seconds)
         self._wrapping.end(agent, now_seconds)
-        self._wraps_until.pop(agent, None)
+        self._timed.pop(agent, None)
         self._leaving.discard(agent)
 
     def free_agents(self, now_seconds: float) -> FreeAgents:
@@ -157,22 +158,22 @@ class Supply:
         talk, wrap = talking[:TALK_BINS], self._wrapping.counts(now_seconds)[:WRAP_BINS]
         moments = talk @ self._talk_moments + wrap @ self._wrap_moments
         mean, variance = moments[: self.horizon], moments[self.horizon :]
-        return FreeAgents(*self._with_known_ends(mean, variance, now_seconds))
+        self._add_known_ends(mean, variance, now_seconds)
+        return FreeAgents(mean, variance)
 
-    def _with_known_ends(self, mean: Floats, variance: Floats, now_seconds: float) -> tuple[Floats, Floats]:
+    def _add_known_ends(self, mean: Floats, variance: Floats, now_seconds: float) -> None:
         """Where a timer ends a wrap-up soon, that is better known than any table says."""
-        stays = 1 - self._pause_share
-        for agent, until in self._wraps_until.items():
-            seconds = until - now_seconds
-            if seconds >= self.horizon or agent in self._leaving:
-                continue
-            place = self._wrapping.kind_and_bin(agent, now_seconds)
-            if place is not None:
-                first = max(0, math.ceil(seconds) - 1)
-                by_table = self._free_after_wrap[place[1], first:]
-                mean[first:] += stays - by_table
-                variance[first:] += stays * (1 - stays) - by_table * (1 - by_table)
-        return mean, np.maximum(variance, 0.0)
+        timed = [times for agent, times in self._timed.items() if agent not in self._leaving]
+        if not timed:
+            return
+        began, until = np.array(timed).T
+        soon = until - now_seconds < self.horizon
+        age = np.minimum((now_seconds - began[soon]).astype(np.intp), WRAP_BINS - 1)
+        over = self._seconds_ahead >= until[soon, None] - now_seconds
+        stays, by_table = 1 - self._pause_share, self._free_after_wrap[age]
+        mean += ((stays - by_table) * over).sum(axis=0)
+        variance += ((stays * (1 - stays) - by_table * (1 - by_table)) * over).sum(axis=0)
+        np.maximum(variance, 0.0, out=variance)
 
     def _learn(self, now_seconds: float, talking: Floats) -> None:
         if self._learned_at is None or self._born_at is None:

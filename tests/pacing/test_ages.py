@@ -57,11 +57,6 @@ class AgesAgainstADictionary(RuleBasedStateMachine):
         known = self.model.pop(name, None)
         assert age_seconds == (None if known is None else self.now - known[0])
 
-    @rule(name=names)
-    def look(self, name: str) -> None:
-        place = self.ages.kind_and_bin(name, self.now)
-        assert place == ((self.model[name][1], self.bin_of(name)) if name in self.model else None)
-
     @invariant()
     def counts_are_the_models(self) -> None:
         expected = np.zeros((KINDS, BINS))
@@ -80,5 +75,4 @@ def test_a_clock_that_runs_back_makes_nobody_younger_than_new() -> None:
     ages = Ages(BINS)
     ages.begin("a", 100.0)
     assert ages.counts(90.0)[0] == 1
-    assert ages.kind_and_bin("a", 90.0) == (0, 0)
     assert ages.end("a", 90.0) == 0.0
