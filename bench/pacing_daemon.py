@@ -131,8 +131,7 @@ async def day(redis_url: str, *, scenario: str, agents: int, hours: float, seed:
         live = [cdr for cdr in house.cdrs() if cdr.abandoned is not None]
         # What people lived through, whatever was written down.
         answered = [one for one in house.customers() if one.is_answered]
-        late_us = 2_000_000
-        lived = sum(not one.ever_bridged or one.bridged_at - one.answered > late_us for one in answered)
+        lived = sum(not one.ever_bridged or (one.bridged_at - one.answered) // 1000 > 2000 for one in answered)
         print(
             json.dumps(
                 {

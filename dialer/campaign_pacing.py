@@ -25,8 +25,8 @@ from dialer.errors import OutcomeUnknownError, UnavailableError
 from dialer.pacing.answer_model import AnswerModel, LeadTraits
 from dialer.pacing.broadcast import Broadcast
 from dialer.pacing.budget import Budget
-from dialer.pacing.demand import Demand
-from dialer.pacing.occupancy import Occupancy
+from dialer.pacing.demand import Demand, tables_for
+from dialer.pacing.occupancy import Occupancy, percent_of
 from dialer.pacing.pacer import Answered, Decision, HeldBy, Pacer, Progressive, View
 from dialer.pacing.predictive import Predictive
 from dialer.pacing.preview import Preview
@@ -54,7 +54,7 @@ class Team:
     def __init__(self) -> None:
         self.campaigns: dict[int, CampaignPacing] = {}
         self.supplies: defaultdict[str, Supply] = defaultdict(Supply)
-        self.occupancy = Occupancy()
+        self.occupancy: defaultdict[str, Occupancy] = defaultdict(Occupancy)
 
 
 class CampaignPacing:
@@ -90,9 +90,10 @@ class CampaignPacing:
         if campaign == self.campaign and team is self._team:
             return
         if campaign.ring_seconds != self.campaign.ring_seconds:
-            state = self._any_demand().tables.state()
-            self._demands = {}
-            self._any_demand().tables.restore(state)
+            tables = tables_for(campaign.ring_seconds)
+            tables.restore(self._any_demand().tables.state())
+            for demand in self._demands.values():  # calls that ring now go on ringing
+                demand.learn_into(tables)
         self.campaign, self._team, self.budget = campaign, team, budget
         self._pacers = {}
 
@@ -100,7 +101,7 @@ class CampaignPacing:
         """The campaign's calls on `switch`. All switches learn together."""
         if switch not in self._demands:
             first = next(iter(self._demands.values()), None)
-            self._demands[switch] = Demand(self.campaign.ring_seconds, first.tables if first else None)
+            self._demands[switch] = Demand(first.tables if first else tables_for(self.campaign.ring_seconds))
         return self._demands[switch]
 
     def _any_demand(self) -> Demand:
@@ -135,7 +136,7 @@ class CampaignPacing:
         decision = self._pacer(switch).decide(view)
         self.held_by = decision.held_by
         supply = self._team.supplies[switch]
-        self._team.occupancy.saw(view.now_seconds, supply.busy, view.idle_agents)
+        self._team.occupancy[switch].saw(view.now_seconds, supply.busy, view.idle_agents)
         return decision
 
     def _goes_first(self) -> str:
@@ -220,6 +221,7 @@ class CampaignPacing:
                 return
             demand.answered(uuid, now_seconds)
             self._learn(uuid, answered=True)
+            self._failures.append((now_seconds, False))
         if phase is Phase.WAITING and before is Phase.CONNECTING:
             demand.waits_again(uuid)
         elif phase in (Phase.CONNECTING, Phase.PLAYING):
@@ -275,7 +277,7 @@ class CampaignPacing:
     def report(self) -> dict[str, Any]:
         """How the campaign is paced, for status."""
         day, month, *_ = (*self.windows(), Answered())
-        percent = self._team.occupancy.percent
+        percent = percent_of(self._team.occupancy.values())
         busy = sum(one.busy for one in self._team.supplies.values())
         calls = sum(self.open_here(switch) for switch in self._demands) + busy
         return {
@@ -296,17 +298,13 @@ class CampaignPacing:
 
     async def count(self, database: Database) -> None:
         """Reads the windows that the law counts in anew. Raises UnavailableError or OutcomeUnknownError."""
-        over, self._over = self._over, set()
-        now = self._clock.now()
-        try:
-            window = await database.read(lambda session: abandonment_counts.window(session, self.campaign_id, now))
-        except BaseException:
-            self._over |= over
-            raise
+        over, now = set(self._over), self._clock.now()
+        window = await database.read(lambda session: abandonment_counts.window(session, self.campaign_id, now))
         self.on_record = tuple(
             Answered(one.live_answers, one.abandoned)
             for one in (window.day, window.month, window.group_day, window.group_month)
         )
+        self._over -= over
         for uuid in over:  # on record by now
             self._unrecorded.pop(uuid, None)
 
@@ -437,7 +435,10 @@ class PacingDesk:
 
     async def _store(self) -> None:
         now = self._clock.now()
-        rows = [(pacing.campaign_id, pacing.state().to_json()) for pacing in self._campaigns.values()]
+        rows = []
+        for pacing in list(self._campaigns.values()):
+            rows.append((pacing.campaign_id, pacing.state().to_json()))
+            await trio.lowlevel.checkpoint()  # each takes milliseconds
         if rows:
             await self._database.write(lambda session: store.keep_pacing_states(session, rows, now))
 

@@ -28,12 +28,17 @@ class Answers:
     level_variance: float
 
 
+def tables_for(ring_seconds: int) -> RingTables:
+    """New tables for calls that ring so long at most."""
+    seconds = ring_seconds + RING_MARGIN_SECONDS
+    return RingTables(seconds, seconds + PATIENCE_MOST_SECONDS)
+
+
 class Demand:
     """Calls of one campaign on one switch, from placing to an agent or to the end."""
 
-    def __init__(self, ring_seconds: int = 27, tables: RingTables | None = None) -> None:
-        seconds = ring_seconds + RING_MARGIN_SECONDS
-        self.tables = tables or RingTables(seconds, seconds + PATIENCE_MOST_SECONDS)
+    def __init__(self, tables: RingTables | None = None) -> None:
+        self.tables = tables or tables_for(27)
         self._calls = Ages(self.tables.seconds, ODDS_KINDS)
         self._placed: dict[str, tuple[float, int]] = {}  # when, and its kind of odds
         self._rings_since: dict[str, float] = {}  # in the order they began to
@@ -44,6 +49,14 @@ class Demand:
 
     def __repr__(self) -> str:
         return f"<Demand {self.ringing} ringing, {len(self._waiting)} waiting>"
+
+    def learn_into(self, tables: RingTables) -> None:
+        """From now on it is `tables` that learn; the calls that there are stay."""
+        self.tables = tables
+        self._calls = Ages(tables.seconds, ODDS_KINDS)
+        for call, (placed_at, kind) in self._placed.items():
+            self._calls.begin(call, placed_at, kind)
+        self._answers = None
 
     @property
     def ringing(self) -> int:

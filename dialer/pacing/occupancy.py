@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Final
 
 MEMORY_SECONDS: Final = 900.0
@@ -29,6 +30,13 @@ class Occupancy:
         self._at, self._busy, self._idle = now_seconds, busy, idle
 
     @property
-    def percent(self) -> float | None:
-        """None while no agent was seen."""
-        return 100 * self._busy_seconds / self._all_seconds if self._all_seconds else None
+    def seconds(self) -> tuple[float, float]:
+        """Of agents' time, of late: busy, and all of it."""
+        return self._busy_seconds, self._all_seconds
+
+
+def percent_of(parts: Iterable[Occupancy]) -> float | None:
+    """How busy the agents of all `parts` are together; None while none was seen."""
+    seconds = [part.seconds for part in parts]
+    busy, everything = sum(one for one, _ in seconds), sum(one for _, one in seconds)
+    return 100 * busy / everything if everything else None

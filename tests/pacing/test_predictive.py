@@ -30,7 +30,7 @@ unhurried = settings(deadline=None, max_examples=60)
 @cache
 def learned() -> tuple[RingState, SupplyState]:
     """Three of ten are answered; talks take two minutes, wrap-ups a quarter of one."""
-    calls = Ringing(Demand(27), uniform(0.3), random.Random(1))
+    calls = Ringing(Demand(), uniform(0.3), random.Random(1))
     calls.run(200, 10)
     calls.demand.tables.rebuild(1e6)
     supply, _ = team(exponential(120), exponential(15), seconds=2000)
@@ -71,7 +71,7 @@ class Moment:
         return supply
 
     def demand(self, *, ringing: bool = True) -> Demand:
-        demand = Demand(27)
+        demand = Demand()
         demand.tables.restore(learned()[0])
         for number, age in enumerate(sorted(self.rings, reverse=True)):
             demand.placed(str(number), NOW - age, self.odds[number % len(self.odds)])

@@ -27,7 +27,7 @@ HORIZON = 45
 
 
 def ringing(law: Law, seed: int = 1) -> Ringing:
-    return Ringing(Demand(27), law, random.Random(seed))
+    return Ringing(Demand(), law, random.Random(seed))
 
 
 def mean_row(calls: Ringing, seconds: float, calls_per_second: float, age: int) -> Floats:
