@@ -434,6 +434,15 @@ class FakeDesk:
     async def agent_hangup(self, extension: str) -> str:
         raise InputRefusedError(f"{extension} is on no call of this dialer")
 
+    async def agent_offer(self, extension: str) -> dict[str, Any]:
+        return {"agent": extension, "fields": {"name": "\ud800"}}
+
+    async def agent_accept(self, extension: str) -> str:
+        raise InputRefusedError(f"no lead is offered to {extension!r} at this daemon now")
+
+    async def agent_skip(self, extension: str, reason: str = "") -> str:
+        return f"{extension.strip()}: {reason.strip()}"
+
     async def status(self) -> dict[str, Any]:
         return {"node": "dialer", "agents": [], "metrics": {"p50": 0.5, "name": "\ud800"}}
 
@@ -448,7 +457,7 @@ async def _thing() -> Any:
 
 VERBS: Final = (
     *("status", "campaigns_changed", "stop_all", "reload"),
-    *("agent_ready", "agent_pause", "agent_logout", "agent_hangup"),
+    *("agent_ready", "agent_pause", "agent_logout", "agent_hangup", "agent_offer", "agent_accept", "agent_skip"),
 )
 _DESK: Final = FakeDesk()
 _HANDLERS: Final[Mapping[str, Handler]] = {verb: getattr(_DESK, verb) for verb in VERBS} | {
