@@ -132,7 +132,7 @@ def measure(agents: int, decisions: int, *, graded: bool = False) -> float:
     goal = {"goal": f"<= {GOAL_US:g}", "met": percentiles[49] <= GOAL_US}
     tell("pacing_cost", percentiles[49], "us", **case, **goal, decisions=decisions)
     tell("pacing_cost_p99", percentiles[98], "us", **case)
-    return percentiles[49]
+    return float(percentiles[49])
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import json
 import math
 import tempfile
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
@@ -120,7 +120,7 @@ async def day(redis_url: str, *, scenario: str, agents: int, hours: float, seed:
             house.switch.hang_up(uuid)
         await house.until(lambda: not house.daemon.campaigns.calls_in_flight(), "over")
 
-        def in_hours(first: Any, last: Any) -> float:
+        def in_hours(first: datetime, last: datetime) -> float:
             return max(0.0, (min(last, end) - max(first, start)).total_seconds())
 
         busy_seconds = sum(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bench.shared import tell
 from dialer.pacing.budget import TARGET_PART, Budget
-from dialer.pacing.demand import PATIENCE_MOST_SECONDS, RING_MARGIN_SECONDS, Demand
+from dialer.pacing.demand import PATIENCE_MOST_SECONDS, RING_MARGIN_SECONDS, Demand, tables_for
 from dialer.pacing.pacer import Answered, View
 from dialer.pacing.predictive import Predictive
 from dialer.pacing.supply import Supply
@@ -146,7 +146,7 @@ class MemorylessTeam:
 def simulate(agents: int, answer_probability: float, hours: float, seed: int) -> Outcome:
     """The pacer as it is, in the same model: asked at each event, and again when nothing happens for a moment."""
     dice = random.Random(seed)
-    demand = Demand(_LONGEST_RING_SECONDS)
+    demand = Demand(tables_for(_LONGEST_RING_SECONDS))
     supply = Supply(_LONGEST_RING_SECONDS + RING_MARGIN_SECONDS + PATIENCE_MOST_SECONDS)
     budget = Budget(LIMIT)
     pacer = Predictive(supply, demand, budget, patience_seconds=0.0, cancels=False)

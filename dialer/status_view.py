@@ -55,7 +55,7 @@ def status_view(status: dict[str, Any]) -> RenderableType:
     parts += [switches, ""]
 
     campaigns = text_table("campaign", "mode", "status", "calls", "leads", "outcomes in 24 h")
-    pacing = text_table("pacing", "busy", "calls each", "abandoned 24 h", "30 d", "limit", "left", "why")
+    pacing = text_table("pacing", "busy", "calls each", "abandoned", "in 30 d", "limit", "left", "why")
     for one in status["campaigns"]:
         campaigns.add_row(
             one["name"],

@@ -200,8 +200,8 @@ class Predictive:
     def _spent(self, view: View) -> str:
         worst: Answered = max(view.windows, key=lambda w: w.abandoned / (w.live + 1))
         return (
-            f"{worst.abandoned} of {worst.live} who answered were abandoned, "
-            f"and no more than {self._budget.limit:.1%} may be"
+            f"of {worst.live} who answered {worst.abandoned} were abandoned, "
+            f"and two more could be over {self._budget.limit:.1%}"
         )
 
     def _most_calls(self, view: View, forecast: _Forecast, floor: int) -> tuple[int, HeldBy]:
@@ -248,7 +248,7 @@ class Predictive:
 
     def _reason(self, view: View, calls: int, floor: int, held_by: HeldBy, theta: float) -> str:
         if calls > floor:
-            return f"{calls} more calls: agents will be free for whoever answers, but for a risk of {theta:.1%}"
+            return f"dialing ahead: agents will be free for whoever answers, but for a risk of {theta:.1%}"
         if calls == floor and floor > 0:
             return progressive_reason(view)
         if held_by is HeldBy.EXPOSURE:
