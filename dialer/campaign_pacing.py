@@ -461,8 +461,10 @@ class PacingDesk:
     def agent_released(self, extension: str, wrap_up_seconds: float) -> None:
         """The call is over, for the agent."""
         if extension in self._where:
-            now_seconds = trio.current_time()
-            self._where[extension].talk_ends(extension, now_seconds, now_seconds + wrap_up_seconds)
+            now_seconds, supply = trio.current_time(), self._where[extension]
+            supply.talk_ends(extension, now_seconds, now_seconds + wrap_up_seconds)
+            if not wrap_up_seconds:  # idle at once, and nobody will say so
+                supply.wrap_up_ends(extension, now_seconds, idle=True)
 
     def agent_became(self, extension: str, state: AgentState) -> None:
         """A wrap-up has ended, or a fact has changed."""

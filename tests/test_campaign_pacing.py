@@ -282,3 +282,14 @@ def test_calls_that_ring_are_not_forgotten_when_the_campaign_is_redefined(redis_
         assert house.switch.statistics().originated == len(TEN)
 
     in_virtual_time(redis_url, story, PEOPLE)
+
+
+def test_without_a_wrap_up_nobody_is_left_in_one(redis_url: str) -> None:
+    async def story(house: VirtualHouse) -> None:
+        await house.begin([number(index, 0) for index in range(4)], TEN[:2], wrap_up_seconds="0", ring_seconds="20")
+        await house.until(lambda: house.finished and not house.daemon.campaigns.calls_in_flight(), "called")
+        team = house.daemon.pacing.team("test")
+        assert sum(supply.talks for supply in team.supplies.values()) == 4
+        assert sum(supply.busy for supply in team.supplies.values()) == 0
+
+    in_virtual_time(redis_url, story, {})

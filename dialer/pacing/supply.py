@@ -33,6 +33,8 @@ LEARN_SECONDS: Final = 2.0
 REBUILD_SECONDS: Final = 10.0
 # At first each talk changes the picture.
 YOUNG_SECONDS: Final = 600.0
+# A timer ends a wrap-up a little late, and says so at once; if it does not say so, it was heard elsewhere.
+OVERDUE_SECONDS: Final = 1.0
 _NORMAL, _LEAVING = 0, 1  # kinds of agents: the latter have asked for a pause, or to leave, after this call
 
 
@@ -153,6 +155,7 @@ class Supply:
 
     def free_agents(self, now_seconds: float) -> FreeAgents:
         """Who comes free, as seen now."""
+        self._end_overdue(now_seconds)
         talking = self._talking.counts(now_seconds)
         self._learn(now_seconds, talking)
         talk, wrap = talking[:TALK_BINS], self._wrapping.counts(now_seconds)[:WRAP_BINS]
@@ -160,6 +163,12 @@ class Supply:
         mean, variance = moments[: self.horizon], moments[self.horizon :]
         self._add_known_ends(mean, variance, now_seconds)
         return FreeAgents(mean, variance)
+
+    def _end_overdue(self, now_seconds: float) -> None:
+        """Another daemon may have ended a wrap-up: whoever was counted as wrapping up then would be counted twice."""
+        overdue = [agent for agent, (_, until) in self._timed.items() if until + OVERDUE_SECONDS < now_seconds]
+        for agent in overdue:
+            self.wrap_up_ends(agent, self._timed[agent][1], idle=True)
 
     def _add_known_ends(self, mean: Floats, variance: Floats, now_seconds: float) -> None:
         """Where a timer ends a wrap-up soon, that is better known than any table says."""

@@ -94,7 +94,7 @@ def test_a_wrap_up_of_one_length_comes_after_the_talk() -> None:
 
 def test_a_timer_is_better_known_than_any_table() -> None:
     supply, now = team(exponential(60), fixed(60.0))
-    for agent, until in (("soon", now + 5.0), ("late", now + 1000.0), ("overdue", now - 3.0)):
+    for agent, until in (("soon", now + 5.0), ("late", now + 1000.0), ("due", now - 0.5)):
         supply.talk_begins(agent, now - 50.0)
         supply.talk_ends(agent, now - 1.0, wrap_up_until_seconds=until)
     ahead = supply.free_agents(now)
@@ -213,3 +213,14 @@ def test_never_more_free_than_there_are(
         assert (ahead.mean <= supply.busy + 1e-9).all()
         assert (np.diff(ahead.mean) >= -1e-9).all()
         assert (ahead.variance >= 0).all()
+
+
+def test_a_wrap_up_whose_end_nobody_told_is_over_by_its_timer() -> None:
+    """Another daemon may have ended it: the agent is idle, and must not be foreseen to come free as well."""
+    supply = Supply()
+    supply.talk_begins("a", 0.0)
+    supply.talk_ends("a", 30.0, wrap_up_until_seconds=45.0)
+    assert supply.free_agents(44.0).mean[-1] == pytest.approx(1.0, abs=0.01)
+    assert supply.busy == 1
+    assert supply.free_agents(46.5).mean[-1] == 0.0
+    assert supply.busy == 0
