@@ -130,12 +130,15 @@ class CampaignPacing:
 
     def decide(self, switch: str, view: View) -> Decision:
         """What to do on `switch` now."""
+        supply = self._team.supplies[switch]
+        # They learn by looking, whatever the mode: another may be chosen at any moment.
+        self.demand(switch).answers(view.now_seconds)
+        supply.free_agents(view.now_seconds)
         first = self._goes_first()
         if first:
             return Decision(0, f"the agents are for {first} as long as it has somebody to call", HeldBy.AGENTS)
         decision = self._pacer(switch).decide(view)
         self.held_by = decision.held_by
-        supply = self._team.supplies[switch]
         self._team.occupancy[switch].saw(view.now_seconds, supply.busy, view.idle_agents)
         return decision
 

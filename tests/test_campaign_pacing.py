@@ -129,6 +129,9 @@ def test_what_was_learned_survives_a_kill_and_a_change_of_mode(redis_url: str) -
         before = pacing(house)
         learned, answers = before.demand("fs").tables.finished, before.demand("fs").tables.answered
         assert learned > 100
+        chances = before.demand("fs").tables.fresh
+        assert 0.3 < chances[-1] < 0.5  # four of ten answer,
+        assert chances[0] < 0.1 < 0.2 < chances[8]  # and not at once
         await redefine(house, mode='"predictive"', **ONCE)
         await trio.sleep(5)
         assert pacing(house) is before

@@ -154,7 +154,7 @@ class Supply:
         self._leaving.discard(agent)
 
     def free_agents(self, now_seconds: float) -> FreeAgents:
-        """Who comes free, as seen now."""
+        """Who comes free, as seen now. Also learns how long talks last from those that go on."""
         self._end_overdue(now_seconds)
         talking = self._talking.counts(now_seconds)
         self._learn(now_seconds, talking)
