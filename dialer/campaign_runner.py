@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid as uuids
 from collections import defaultdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -85,6 +86,7 @@ class CampaignRunner:
         self._calls_nursery = calls_nursery
         self._wake = trio.Event()
         self._hopper_empty_until = 0.0
+        self._without_leads, self._why_no_leads = HeldBy.LEADS, ""
 
     def __repr__(self) -> str:
         return f"<CampaignRunner {self.campaign.name} {len(self.attempts)} calls, {self.reason}>"
@@ -155,8 +157,8 @@ class CampaignRunner:
                 return f"this machine begins {rate:.0f} calls/s, and is {lag_seconds * 1000:.0f} ms behind"
             return decision.reason
         if trio.current_time() < self._hopper_empty_until:
-            self.pacing.held_by = HeldBy.LEADS
-            return "no lead may be called now"
+            self.pacing.held_by = self._without_leads
+            return self._why_no_leads
         in_flight = sum(attempt.lease.switch == switch for attempt in self.attempts.values())
         calls, hindrance = broadcast.allowed(self.campaign, switch, self._world, decision.calls, in_flight)
         if not calls:
@@ -166,7 +168,7 @@ class CampaignRunner:
         if placed is None:
             self.pacing.held_by = HeldBy.CHANNELS
             return "every gateway is at its limit of calls, or of calls per second"
-        return decision.reason if placed else "no lead may be called now"
+        return decision.reason if placed else self._why_no_leads
 
     async def _decide(self, switch: str) -> tuple[Decision, float]:
         """What to do on `switch`, and how far this process is behind.
@@ -218,12 +220,23 @@ class CampaignRunner:
                     await gateway.put_back(*unused)
         if not leases:
             self._hopper_empty_until = trio.current_time() + EMPTY_HOPPER_SECONDS
-            self.pacing.held_by = HeldBy.LEADS
+            await self._say_why_no_leads()
         for attempt in await begin(leases, self.campaign, self.campaign_id, self._world, self._moved):
             self.attempts[attempt.uuid] = attempt
             self.pacing.placed(attempt)
             self._calls_nursery.start_soon(self._run_attempt, attempt)
         return len(leases)
+
+    async def _say_why_no_leads(self) -> None:
+        now, due_at = self._world.clock.now(), await self._ledger.next_due_at(self.campaign_id)
+        if due_at is None:
+            self._without_leads, self._why_no_leads = HeldBy.LEADS, "no lead is left to call"
+        elif due_at <= now:  # another daemon holds it, or a great many were put off
+            self._without_leads, self._why_no_leads = HeldBy.LEADS, "no lead may be called now"
+        else:
+            when = f"{due_at:%H:%M}" if due_at - now < timedelta(hours=20) else f"{due_at:%Y-%m-%d %H:%M}"
+            self._without_leads, self._why_no_leads = HeldBy.HOURS, f"no lead may be called before {when} UTC"
+        self.pacing.held_by = self._without_leads
 
     async def _run_attempt(self, attempt: Attempt) -> None:
         if self.stopping:

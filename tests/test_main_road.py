@@ -164,7 +164,7 @@ async def test_outside_the_calling_hours_nothing_is_dialed_and_the_reason_is_tol
 
         async def told() -> bool:
             campaign = (await home.daemon.desk.status())["campaigns"][0]
-            return bool(campaign["why"] == "no lead may be called now")
+            return str(campaign["why"]).startswith("no lead may be called before 20")  # a date, since it is days off
 
         await eventually(told)
         assert home.switch.statistics().originated == 0

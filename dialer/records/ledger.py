@@ -124,6 +124,10 @@ class DatabaseLedger:
         """What was only offered is about to be sent. Keeps trying until it is written; False if it was returned."""
         return await self._write_surely(lambda session: hopper.send(session, lease.uuid))
 
+    async def next_due_at(self, campaign_id: int) -> datetime | None:
+        """When the campaign's next lead is or was due, and None when none waits. Raises UnavailableError."""
+        return await self._database.read(lambda session: hopper.next_due_at(session, campaign_id))
+
     async def return_unsent(self, lease: Lease) -> None:
         """The call was never placed: the lead is as if never leased. Keeps trying until it is written."""
         await self._return([lease.uuid])
