@@ -19,6 +19,7 @@ TALK_BINS: Final = 120
 _FINE_SECONDS: Final = 5.0
 _FINE_BINS: Final = 60
 _COARSE_SECONDS: Final = 30.0
+_COARSE_START: Final = _FINE_BINS * (1 - _FINE_SECONDS / _COARSE_SECONDS)
 WRAP_BINS: Final = 90  # of a second each
 # Short talks say nothing of long ones: with them in, unseen ages would look about to end, and too much be dialed.
 SHORT_TALK_SECONDS: Final = 20.0
@@ -40,10 +41,9 @@ _NORMAL, _LEAVING = 0, 1  # kinds of agents: the latter have asked for a pause, 
 
 def talk_bin(ages_seconds: Floats) -> Ints:
     """The bin of each age of a talk."""
-    edge = _FINE_SECONDS * _FINE_BINS
-    fine = ages_seconds / _FINE_SECONDS
-    coarse = _FINE_BINS + (ages_seconds - edge) / _COARSE_SECONDS
-    return np.minimum(np.where(ages_seconds < edge, fine, coarse).astype(np.intp), TALK_BINS - 1)
+    # Two straight lines that meet where the bins change: the lower one counts.
+    bins = np.minimum(ages_seconds / _FINE_SECONDS, _COARSE_START + ages_seconds / _COARSE_SECONDS)
+    return np.minimum(bins, TALK_BINS - 1).astype(np.intp)
 
 
 _TALK_MIDDLES: Final[Floats] = np.concatenate(
