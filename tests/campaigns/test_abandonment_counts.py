@@ -175,8 +175,8 @@ async def test_the_counts_are_exact_on_each_database(url: str) -> None:
 async def test_two_daemons_that_close_calls_of_the_same_campaigns(postgres_url: str) -> None:
     """They count into the same rows, in any order: one waits for the other, or is refused and tries again."""
     async with open_database(postgres_url, node="one") as one, open_database(postgres_url, node="two") as two:
-        filled = [await fill(one, 200, campaign=named(name)) for name in ("a", "b")]
-        leases = [(each, await take(one, each, 200)) for each in filled]
+        filled = [await fill(one, 40, campaign=named(name)) for name in ("a", "b")]
+        leases = [(each, await take(one, each, 40)) for each in filled]
 
         async def close_surely(database: Database, of: Lease, campaign_id: int) -> None:
             cdr = record(served(NOON), of, campaign_id)
@@ -191,7 +191,7 @@ async def test_two_daemons_that_close_calls_of_the_same_campaigns(postgres_url: 
             for each, taken in leases:
                 for number, of in enumerate(taken):
                     nursery.start_soon(close_surely, (one, two)[number % 2], of, each.id)
-        assert await one.read(counted) == {(each.id, NOON): AbandonmentCounts(200, 0) for each in filled}
+        assert await one.read(counted) == {(each.id, NOON): AbandonmentCounts(40, 0) for each in filled}
 
 
 async def test_a_close_is_one_statement_more_and_none_for_what_does_not_count(sqlite_url: str) -> None:
