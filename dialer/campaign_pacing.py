@@ -7,7 +7,7 @@ morning or a restart begins with what that hour was like.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import phonenumbers
@@ -32,7 +32,7 @@ from dialer.pacing.predictive import Predictive
 from dialer.pacing.preview import Preview
 from dialer.pacing.ratio import Ratio
 from dialer.pacing.state import PacingState
-from dialer.pacing.supply import Supply
+from dialer.pacing.supply import Supply, SupplyState
 
 log = structlog.get_logger()
 
@@ -49,12 +49,25 @@ _WANTS_NO_AGENTS: Final = frozenset({HeldBy.LEADS, HeldBy.HOURS, HeldBy.CHANNELS
 
 
 class Team:
-    """The agents that some campaigns share: one supply for each switch."""
+    """The agents that some campaigns share: one supply for each switch.
+
+    Whoever decides and dials for them does so in `turn`: until its calls are placed, nobody else sees them.
+    """
 
     def __init__(self) -> None:
         self.campaigns: dict[int, CampaignPacing] = {}
-        self.supplies: defaultdict[str, Supply] = defaultdict(Supply)
+        self.supplies: dict[str, Supply] = {}
         self.occupancy: defaultdict[str, Occupancy] = defaultdict(Occupancy)
+        self.learned: SupplyState | None = None  # by a former life
+        self.turn = trio.Lock()
+
+    def supply(self, switch: str) -> Supply:
+        """The agents on `switch`."""
+        if switch not in self.supplies:
+            self.supplies[switch] = Supply()
+            if self.learned is not None:
+                self.supplies[switch].restore(self.learned)
+        return self.supplies[switch]
 
 
 class CampaignPacing:
@@ -79,8 +92,9 @@ class CampaignPacing:
         # Answered, and not among those on record yet: whether abandoned.
         self._unrecorded: dict[str, bool] = {}
         self._over: set[str] = set()
-        # When calls ended of late, and whether at once.
-        self._failures: deque[tuple[float, bool]] = deque()
+        # When calls were answered or ended of late, and whether they failed at once; and how many of them did.
+        self._outcomes: deque[tuple[float, bool]] = deque()
+        self._failed_at_once = 0
 
     def __repr__(self) -> str:
         return f"<CampaignPacing {self.campaign.name} {self.campaign.mode} {self.budget!r}>"
@@ -109,6 +123,11 @@ class CampaignPacing:
 
     # What the runner asks.
 
+    @property
+    def turn(self) -> trio.Lock:
+        """To be held from a decision until its calls are placed."""
+        return self._team.turn
+
     def open_calls(self, switch: str) -> tuple[int, int]:
         """Calls on `switch` that ring, and that wait, of all campaigns that share the agents."""
         demands = [pacing.demand(switch) for pacing in self._team.campaigns.values()]
@@ -121,16 +140,20 @@ class CampaignPacing:
 
     def trouble(self, now_seconds: float) -> str:
         """Why nothing may be risked now; empty when all is well."""
-        while self._failures and self._failures[0][0] < now_seconds - FAILURES_WATCHED_SECONDS:
-            self._failures.popleft()
-        failed = sum(at_once for _, at_once in self._failures)
-        if len(self._failures) >= FAILURES_JUDGED and 2 * failed > len(self._failures):
-            return f"{failed} of the last {len(self._failures)} calls failed at once"
+        outcomes = self._outcomes
+        while outcomes and outcomes[0][0] < now_seconds - FAILURES_WATCHED_SECONDS:
+            self._failed_at_once -= outcomes.popleft()[1]
+        if len(outcomes) >= FAILURES_JUDGED and 2 * self._failed_at_once > len(outcomes):
+            return f"{self._failed_at_once} of the last {len(outcomes)} calls failed at once"
         return ""
+
+    def _note_outcome(self, now_seconds: float, *, failed_at_once: bool) -> None:
+        self._outcomes.append((now_seconds, failed_at_once))
+        self._failed_at_once += failed_at_once
 
     def decide(self, switch: str, view: View) -> Decision:
         """What to do on `switch` now."""
-        supply = self._team.supplies[switch]
+        supply = self._team.supply(switch)
         # They learn by looking, whatever the mode: another may be chosen at any moment.
         self.demand(switch).answers(view.now_seconds)
         supply.free_agents(view.now_seconds)
@@ -179,7 +202,7 @@ class CampaignPacing:
             return [pacing.demand(switch) for pacing in rest if pacing.open_here(switch)]
 
         return Predictive(
-            self._team.supplies[switch],
+            self._team.supply(switch),
             self.demand(switch),
             self.budget,
             patience_seconds=max(0.1, campaign.connect_seconds - BRIDGE_SECONDS),
@@ -224,7 +247,7 @@ class CampaignPacing:
                 return
             demand.answered(uuid, now_seconds)
             self._learn(uuid, answered=True)
-            self._failures.append((now_seconds, False))
+            self._note_outcome(now_seconds, failed_at_once=False)
         if phase is Phase.WAITING and before is Phase.CONNECTING:
             demand.waits_again(uuid)
         elif phase in (Phase.CONNECTING, Phase.PLAYING):
@@ -247,12 +270,14 @@ class CampaignPacing:
         demand.unanswered(attempt.uuid, now_seconds)
         self._learn(attempt.uuid, answered=False)
         age_seconds = now_seconds - self._placed_at[attempt.uuid]
-        self._failures.append((now_seconds, age_seconds < FAILED_AT_ONCE_SECONDS))
+        self._note_outcome(now_seconds, failed_at_once=age_seconds < FAILED_AT_ONCE_SECONDS)
 
     def over(self, attempt: Attempt) -> None:
         """The call is over, and on record if it ever went out."""
+        demand = self.demand(attempt.lease.switch)
         if self._phases.pop(attempt.uuid, None) in UNANSWERED:  # it never went out
-            self.demand(attempt.lease.switch).withdrawn(attempt.uuid, trio.current_time())
+            demand.withdrawn(attempt.uuid, trio.current_time())
+        demand.left(attempt.uuid)  # should its story have broken off
         self._traits.pop(attempt.uuid, None)
         self._placed_at.pop(attempt.uuid, None)
         self._over.add(attempt.uuid)
@@ -299,6 +324,11 @@ class CampaignPacing:
 
     # What is kept.
 
+    @property
+    def changes(self) -> bool:
+        """Whether there may be more to count than at the last count."""
+        return self.running or bool(self._over)
+
     async def count(self, database: Database) -> None:
         """Reads the windows that the law counts in anew. Raises UnavailableError or OutcomeUnknownError."""
         over, now = set(self._over), self._clock.now()
@@ -321,21 +351,12 @@ class CampaignPacing:
             answers=self.model.state().to_json(),
         )
 
-    def restore(self, state: PacingState, latest: PacingState) -> None:
-        """Goes on from what this hour was like, and from the budget and the people as they were last."""
-        self._any_demand().tables.restore(state.ring)
-        self.budget.restore(latest.budget)
-        self.model = state.answer_model()
-        self._team.supplies.default_factory = _supply_like(state)
-
-
-def _supply_like(state: PacingState) -> Callable[[], Supply]:
-    def make() -> Supply:
-        supply = Supply()
-        supply.restore(state.supply)
-        return supply
-
-    return make
+    def restore(self, this_hour: PacingState, latest: PacingState) -> None:
+        """Goes on from what this hour was like, and from who answers as it was known last."""
+        self._any_demand().tables.restore(this_hour.ring)
+        self.model = latest.answer_model()
+        if self._team.learned is None:
+            self._team.learned = this_hour.supply
 
 
 _KINDS: Final = {
@@ -378,6 +399,8 @@ class PacingDesk:
             for other in self._teams.values():
                 other.campaigns.pop(campaign_id, None)
             known.redefine(campaign, team, budget)
+            if not known.running:  # it was not counted meanwhile
+                await known.count(self._database)
         else:
             known = CampaignPacing(campaign_id, campaign, team, budget, self._clock)
             await self._read(known)
@@ -413,7 +436,10 @@ class PacingDesk:
         if states:
             hour = self._clock.now().hour
             this_hour = next((state for of_hour, state in states if of_hour == hour), states[0][1])
-            pacing.restore(this_hour, states[0][1])
+            latest = states[0][1]
+            pacing.restore(this_hour, latest)
+            if pacing.budget.untouched:  # or another campaign of the group has gone on from it, and further
+                pacing.budget.restore(latest.budget)
 
     async def keep_house(self) -> None:
         """Counts and stores again and again, until cancelled; at the end stores once more."""
@@ -423,7 +449,8 @@ class PacingDesk:
                 await trio.sleep(COUNT_SECONDS)
                 try:
                     for pacing in list(self._campaigns.values()):
-                        await pacing.count(self._database)
+                        if pacing.changes:
+                            await pacing.count(self._database)
                     if trio.current_time() - stored_at >= STORE_SECONDS:
                         stored_at = trio.current_time()
                         await self._store()
@@ -449,7 +476,7 @@ class PacingDesk:
 
     def agent_claimed(self, extension: str, team: str, switch: str) -> None:
         """The agent is held for a call."""
-        supply = self._teams[team].supplies[switch]
+        supply = self._teams[team].supply(switch)
         before = self._where.get(extension)
         if before is not None and before is not supply:
             before.gone(extension, trio.current_time())

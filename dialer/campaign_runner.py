@@ -107,7 +107,8 @@ class CampaignRunner:
                         holding = await self._lease.hold(self.campaign.team_name, self.campaign.name)
                         renew_at = trio.current_time() + CAMPAIGN_LEASE_MS / 3000
                     if holding:
-                        await self._decide_and_dial()
+                        async with self.pacing.turn:
+                            await self._decide_and_dial()
                     else:
                         self.reason = "another daemon runs this campaign"
                 except UnavailableError as error:
@@ -126,6 +127,7 @@ class CampaignRunner:
 
     async def _decide_and_dial(self) -> None:
         """One decision for each switch the campaign's trunks are on: an agent can be bridged on their own only."""
+        self.pacing.held_by = HeldBy.CHANNELS  # unless one of the decisions says otherwise
         if self._ledger.trouble:
             self.reason = f"results cannot be written: {self._ledger.trouble}"
             return

@@ -296,3 +296,38 @@ def test_without_a_wrap_up_nobody_is_left_in_one(redis_url: str) -> None:
         assert sum(supply.busy for supply in team.supplies.values()) == 0
 
     in_virtual_time(redis_url, story, {})
+
+
+def test_campaigns_of_one_rank_do_not_both_dial_for_the_same_agent(redis_url: str) -> None:
+    async def story(house: VirtualHouse) -> None:
+        await house.begin([], TEN, running=False, team='"sales"', wrap_up_seconds="1", **ONCE)
+        await add_campaign(house, name='"other"', team='"sales"', wrap_up_seconds="1", **ONCE)
+        add_people(house, 300)
+        add_people(house, 300, campaign_id=2, first=5000)
+        await house.begin_running()
+        most = 0
+
+        def done() -> bool:
+            nonlocal most
+            most = max(most, house.switch.statistics().live - len(TEN))
+            return house.finished
+
+        await house.until(done, "all called", 3000)
+        assert most <= len(TEN)
+        assert {row[0] for row in house.rows("SELECT DISTINCT campaign_id FROM cdr WHERE agent IS NOT NULL")} == {1, 2}
+        assert not house.rows("SELECT 1 FROM cdr WHERE abandoned")
+
+    in_virtual_time(redis_url, story, PEOPLE)
+
+
+def test_a_campaign_that_cannot_dial_keeps_nobody_waiting(redis_url: str) -> None:
+    async def story(house: VirtualHouse) -> None:
+        await house.begin([], TEN[:3], running=False, team='"sales"', **ONCE)
+        await add_campaign(house, name='"urgent"', team='"sales"', priority="5", gateways='["nowhere"]', **ONCE)
+        add_people(house, 5)
+        add_people(house, 5, campaign_id=2, first=5000)
+        await house.begin_running()
+        waiting = "SELECT 1 FROM lead WHERE campaign_id = 1 AND status IN ('new', 'dialing')"
+        await house.until(lambda: not house.rows(waiting), "called", 120)
+
+    in_virtual_time(redis_url, story, PEOPLE)

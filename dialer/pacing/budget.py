@@ -39,9 +39,11 @@ class Budget:
 
     def __init__(self, limit: float = 0.03, state: BudgetState | None = None) -> None:
         self.limit = limit
+        self.untouched = True  # nobody was connected or abandoned yet, and no state restored
         self.balance = 0.0
         self._offset = FIRST_OFFSET
-        self.restore(state or BudgetState())
+        if state is not None:
+            self.restore(state)
 
     def __repr__(self) -> str:
         return f"<Budget {self.balance:+.2f} calls, risk {self.theta:.2%}>"
@@ -57,6 +59,7 @@ class Budget:
         self._drift()
 
     def _drift(self) -> None:
+        self.untouched = False
         self._offset += SLOW_GAIN * self._target * (self.balance - BALANCE_WANTED)
 
     @property
@@ -79,4 +82,5 @@ class Budget:
 
     def restore(self, state: BudgetState) -> None:
         """Goes on from `state`."""
+        self.untouched = False
         self.balance, self._offset = state.balance, state.offset

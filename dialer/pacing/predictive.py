@@ -69,7 +69,6 @@ class _Forecast:
             length = min(len(mean), len(other.mean))
             mean, variance = mean[:length] + other.mean[:length], variance[:length] + other.variance[:length]
         # All of it at the moment when whoever answers then will have waited as long as they may.
-        self._fresh = own.fresh
         self._fresh_later = self._later(own.fresh)
         self._fresh_variance = self._fresh_later * (1 - self._fresh_later)
         self._answers = self._later(mean)

@@ -48,6 +48,7 @@ class Throttle:
             return 0
         if self._all_used:
             self.rate = min(HIGHEST_RATE, self.rate + GROWTH_A_SECOND * min(passed_seconds, 1.0))
+            self._all_used = False  # shown once: a lull teaches nothing
         burst = max(LEAST_BURST, self.rate * BURST_SECONDS)
         self._tokens = min(burst, self._tokens + self.rate * passed_seconds)
         return int(self._tokens)

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from dialer.pacing.throttle import BEHIND_SECONDS, FIRST_RATE, HIGHEST_RATE, LEAST_RATE, Throttle
+from dialer.pacing.throttle import BEHIND_SECONDS, FIRST_RATE, GROWTH_A_SECOND, HIGHEST_RATE, LEAST_RATE, Throttle
 
 
 def place(throttle: Throttle, capacity: float, wanted: float, seconds: float) -> tuple[list[int], float]:
@@ -38,6 +38,14 @@ def test_what_is_not_wanted_does_not_make_the_rate_grow() -> None:
     begun, _ = place(throttle, 1000.0, 20.0, 30)
     assert throttle.rate == FIRST_RATE
     assert sum(begun) >= 0.9 * 20 * 30
+
+
+def test_a_lull_teaches_nothing() -> None:
+    throttle = Throttle()
+    throttle.begun(throttle.allowance(0.0, 0.0))
+    for second in range(1, 600):
+        throttle.allowance(float(second), 0.0)
+    assert throttle.rate <= FIRST_RATE + GROWTH_A_SECOND
 
 
 @given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 3), st.integers(0, 500)), max_size=60))
