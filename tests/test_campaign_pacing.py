@@ -314,7 +314,10 @@ def test_campaigns_of_one_rank_do_not_both_dial_for_the_same_agent(redis_url: st
 
         await house.until(done, "all called", 3000)
         assert most <= len(TEN)
-        assert {row[0] for row in house.rows("SELECT DISTINCT campaign_id FROM cdr WHERE agent IS NOT NULL")} == {1, 2}
+        assert {row[0] for row in house.rows("SELECT DISTINCT campaign_id FROM cdr WHERE agent IS NOT NULL")} == {
+            1,
+            2,
+        }
         assert not house.rows("SELECT 1 FROM cdr WHERE abandoned")
 
     in_virtual_time(redis_url, story, PEOPLE)
