@@ -4,6 +4,9 @@ A regulator asks of a campaign: of the people who answered, how many found nobod
 that rate are judged here, once, when a call's record is made, and kept on the record: a campaign whose
 `connect_seconds` changes later does not change what has been.
 
+Answering machines are nobody who could be abandoned. But some of those that were taken for machines are people, and
+were hung up on: so many of them as the campaign supposes count as live answers, and as abandoned.
+
 Wherever something is not known, the rate can only come out too high.
 """
 
@@ -46,9 +49,8 @@ def abandoned_of(cdr: CdrRow, connect_seconds: float) -> bool | None:
 
 
 def _is_live(cdr: CdrRow) -> bool:
-    """Whether a person answered."""
-    # All that answers is taken for a person: whatever learns to tell machines takes them out here.
-    return cdr.answered_at is not None
+    """Whether a person answered, as far as anybody can tell."""
+    return cdr.answered_at is not None and cdr.disposition is not Disposition.MACHINE
 
 
 def hour_of(moment: datetime) -> datetime:
@@ -58,22 +60,35 @@ def hour_of(moment: datetime) -> datetime:
 
 @attrs.frozen
 class AbandonmentCounts:
-    """Live answers of some calls, and how many of them were abandoned. Adds up."""
+    """Live answers of some calls, how many of them were abandoned, and what was taken for machines. Adds up."""
 
     live_answers: int = 0
     abandoned: int = 0
+    machines: int = 0
+    false_positive_permille: int = 0  # the sum over the machines
 
     def __add__(self, other: AbandonmentCounts) -> AbandonmentCounts:
-        return AbandonmentCounts(self.live_answers + other.live_answers, self.abandoned + other.abandoned)
+        return AbandonmentCounts(
+            self.live_answers + other.live_answers,
+            self.abandoned + other.abandoned,
+            self.machines + other.machines,
+            self.false_positive_permille + other.false_positive_permille,
+        )
+
+    @property
+    def supposed(self) -> float:
+        """How many of the machines are supposed to have been people, and so abandoned."""
+        return self.false_positive_permille / 1000
 
     @property
     def percent(self) -> float | None:
-        """Abandoned calls in a hundred live answers, not rounded; None when there was no answer."""
-        return 100 * self.abandoned / self.live_answers if self.live_answers else None
+        """Abandoned calls in a hundred live answers, the supposed among both, not rounded; None without any."""
+        live = self.live_answers + self.supposed
+        return 100 * (self.abandoned + self.supposed) / live if live else None
 
     def is_over(self, limit_percent: float) -> bool:
         """Whether more were abandoned than `limit_percent` allows."""
-        return 100 * self.abandoned > limit_percent * self.live_answers
+        return 100 * (self.abandoned + self.supposed) > limit_percent * (self.live_answers + self.supposed)
 
 
 @attrs.frozen

@@ -15,6 +15,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+import attrs
+import sqlalchemy
 from sqlalchemy import Connection, bindparam, func, true
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, col, select
@@ -23,6 +25,7 @@ from campaigns.abandonment import DAY, MONTH, AbandonmentCounts, AbandonmentWind
 from campaigns.campaign import load
 from campaigns.tables import AbandonmentHourRow, CampaignRow, CdrRow
 
+_COUNTED = tuple(attrs.fields_dict(AbandonmentCounts))  # columns of the same names
 _hours = SQLModel.metadata.tables["abandonment_hour"]
 
 
@@ -30,15 +33,14 @@ def _increment(insert: Any) -> Any:
     statement = insert(_hours).values(
         campaign_id=bindparam("campaign_id"),
         hour=bindparam("hour"),
-        live_answers=1,
+        live_answers=bindparam("live_answers"),
         abandoned=bindparam("abandoned"),
+        machines=bindparam("machines"),
+        false_positive_permille=bindparam("false_positive_permille"),
     )
     return statement.on_conflict_do_update(
         index_elements=[_hours.c.campaign_id, _hours.c.hour],
-        set_={
-            "live_answers": _hours.c.live_answers + 1,
-            "abandoned": _hours.c.abandoned + statement.excluded.abandoned,
-        },
+        set_={name: _hours.c[name] + statement.excluded[name] for name in _COUNTED},
     )
 
 
@@ -51,12 +53,17 @@ def count_call(connection: Connection, cdr: CdrRow) -> None:
 
     Whoever closes an attempt calls it, once, in the same transaction.
     """
-    if cdr.abandoned is None or cdr.answered_at is None:
-        return
-    connection.execute(
-        _INCREMENT[connection.dialect.name],
-        {"campaign_id": cdr.campaign_id, "hour": hour_of(cdr.answered_at), "abandoned": int(cdr.abandoned)},
-    )
+    counts = counts_of(cdr)
+    if cdr.answered_at is not None and counts != AbandonmentCounts():
+        where = {"campaign_id": cdr.campaign_id, "hour": hour_of(cdr.answered_at)}
+        connection.execute(_INCREMENT[connection.dialect.name], where | attrs.asdict(counts))
+
+
+def counts_of(cdr: CdrRow) -> AbandonmentCounts:
+    """What one call adds."""
+    live_answers, abandoned = int(cdr.abandoned is not None), int(bool(cdr.abandoned))
+    machines, permille = int(cdr.false_positive_permille is not None), cdr.false_positive_permille or 0
+    return AbandonmentCounts(live_answers, abandoned, machines, permille)
 
 
 def counts(session: Session, campaign_row_ids: Collection[int], since: datetime) -> AbandonmentCounts:
@@ -82,18 +89,14 @@ def window(session: Session, campaign_row_id: int, now: datetime) -> Abandonment
 def _by_campaign(
     session: Session, campaign_row_ids: Collection[int], since: datetime
 ) -> Mapping[int, AbandonmentCounts]:
-    found = session.exec(
-        select(
-            AbandonmentHourRow.campaign_id,
-            func.sum(AbandonmentHourRow.live_answers),
-            func.sum(AbandonmentHourRow.abandoned),
-        )
-        .where(col(AbandonmentHourRow.campaign_id).in_(campaign_row_ids), AbandonmentHourRow.hour >= hour_of(since))
-        .group_by(col(AbandonmentHourRow.campaign_id))
+    found = session.connection().execute(
+        sqlalchemy.select(_hours.c.campaign_id, *(func.sum(_hours.c[name]) for name in _COUNTED))
+        .where(_hours.c.campaign_id.in_(campaign_row_ids), _hours.c.hour >= hour_of(since))
+        .group_by(_hours.c.campaign_id)
     )
     sums: dict[int, AbandonmentCounts] = defaultdict(AbandonmentCounts)
-    for campaign_row_id, live_answers, abandoned in found:
-        sums[campaign_row_id] = AbandonmentCounts(live_answers, abandoned)
+    for campaign_row_id, *summed in found:
+        sums[campaign_row_id] = AbandonmentCounts(*summed)
     return sums
 
 
@@ -119,7 +122,7 @@ def hours(session: Session, campaign_row_id: int, since: datetime) -> Mapping[da
         .where(AbandonmentHourRow.campaign_id == campaign_row_id, AbandonmentHourRow.hour >= hour_of(since))
         .order_by(col(AbandonmentHourRow.hour))
     )
-    return {row.hour: AbandonmentCounts(row.live_answers, row.abandoned) for row in rows}
+    return {row.hour: AbandonmentCounts(*(getattr(row, name) for name in _COUNTED)) for row in rows}
 
 
 def abandoned_calls(session: Session, campaign_row_id: int, since: datetime) -> Sequence[CdrRow]:

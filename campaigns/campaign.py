@@ -130,6 +130,8 @@ class Delays(_Frozen):
     """Seconds, or "never". We took the call back, and the phone may have rung."""
     abandoned: Delay = 72 * 3600.0
     """Seconds, or "never". Whoever found nobody on the line is left alone for days; many regulators demand it."""
+    machine: Delay = 4 * 3600.0
+    """Seconds, or "never". An answering machine: as if nobody had answered."""
     hung_up: Delay = 24 * 3600.0
     """Seconds, or "never". Answered, and gone before an agent was there: not again today."""
     skipped: Delay = 15 * 60.0
@@ -204,6 +206,14 @@ class Campaign(_Frozen):
     """broadcast: seconds after the message in which a key is still taken, before we hang up."""
     team: Slug | None = None
     """Campaigns that name the same team share its agents; left out, the campaign has agents of its own."""
+    machine_detection: bool = False
+    """progressive, ratio, predictive: whoever answers is listened to first, and machines are hung up on. Needs a
+    module of FreeSWITCH that can tell them apart; see machine_detection in the daemon's settings."""
+    machine_detection_seconds: float = Field(default=1.2, ge=0.2, le=8)
+    """Seconds of listening at most, of connect_seconds: whoever is no machine by then is taken for a person."""
+    machine_false_positive_percent: float = Field(default=5.0, ge=0, le=100)
+    """Of those taken for machines, so many in a hundred are taken to be people, hung up on: they count as abandoned.
+    Measure it by listening to recordings; regulators ask for the reasons behind the figure."""
     priority: int = Field(default=0, ge=-100, le=100)
     """Among campaigns of one team: as long as one of a higher priority has somebody to call, the others wait."""
     phones: Literal["nailed_up", "on_demand"] = "nailed_up"
@@ -262,6 +272,20 @@ class Campaign(_Frozen):
                     "the message would begin before anybody has answered"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _time_for_an_agent(self) -> Self:
+        if self.machine_detection and self.machine_detection_seconds >= self.connect_seconds:
+            raise ValueError(
+                f"machine_detection_seconds should be less than connect_seconds, {self.connect_seconds:g}: "
+                "a person would have to be connected in no time"
+            )
+        return self
+
+    @property
+    def listens_for_machines(self) -> bool:
+        """Whether its calls tell people from machines before an agent is looked for."""
+        return self.machine_detection and self.mode in ("progressive", "ratio", "predictive")
 
     @property
     def team_name(self) -> str:

@@ -27,6 +27,7 @@ class Disposition(StrEnum):
     HUNG_UP = "hung_up"  # answered, and gone before an agent was there, or before the end of the message
     MESSAGE_PLAYED = "message_played"  # heard a broadcast's message to its end, or pressed a key on it
     OPTED_OUT = "opted_out"  # pressed the key that ends such calls for good
+    MACHINE = "machine"  # answered, and taken for an answering machine
     NO_ANSWER = "no_answer"
     BUSY = "busy"
     REJECTED = "rejected"  # somebody, or somebody's network, does not want this call

@@ -196,10 +196,12 @@ class CdrRow(SQLModel, table=True):
     note: str | None = Field(default=None, sa_type=Text)  # what else there is to tell, as why a lead was skipped
     # As campaigns/abandonment.py judged it when the record was made; None where it does not count at all.
     abandoned: bool | None = None
+    # For a call that was taken for a machine: how likely it was a person all the same, in thousandths.
+    false_positive_permille: int | None = None
 
 
 class AbandonmentHourRow(SQLModel, table=True):
-    """A campaign's live answers in one hour, and how many of them were abandoned. Kept with the CDRs, exactly."""
+    """A campaign's answers in one hour: people, those abandoned, machines. Kept with the CDRs, exactly."""
 
     __tablename__ = "abandonment_hour"
 
@@ -207,6 +209,8 @@ class AbandonmentHourRow(SQLModel, table=True):
     hour: datetime = Field(primary_key=True, sa_type=UtcDateTime)  # its start
     live_answers: int
     abandoned: int
+    machines: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
+    false_positive_permille: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})  # their sum
 
 
 class AgentLoginRow(SQLModel, table=True):

@@ -26,7 +26,16 @@ from dialer.log import mask
 from dialer.text_table import as_text, safe_cell, text_table
 
 MONTH_DAYS: Final = 30
-DAY_COLUMNS: Final = ("day", "live_answers", "abandoned", "percent", "percent_30_days", "limit_percent")
+DAY_COLUMNS: Final = (
+    "day",
+    "live_answers",
+    "abandoned",
+    "machines",
+    "supposed_abandoned",  # machines that are supposed to have been people
+    "percent",
+    "percent_30_days",
+    "limit_percent",
+)
 CALL_COLUMNS: Final = ("day", "attempt_uuid", "number", "answered_at", "ended_at", "wait_ms", "disposition")
 
 
@@ -128,6 +137,8 @@ def _days(report: AbandonmentReport) -> Iterator[dict[str, Any]]:
             one.day.isoformat(),
             one.counts.live_answers,
             one.counts.abandoned,
+            one.counts.machines,
+            one.counts.supposed,
             _rounded(one.counts.percent),
             _rounded(one.month.percent),
             report.limit_percent,
@@ -155,7 +166,13 @@ def report_json(report: AbandonmentReport, *, show_numbers: bool) -> str:
     """All of it as one JSON object."""
 
     def counted(counts: AbandonmentCounts) -> dict[str, Any]:
-        return {**attrs.asdict(counts), "percent": _rounded(counts.percent)}
+        return {
+            "live_answers": counts.live_answers,
+            "abandoned": counts.abandoned,
+            "machines": counts.machines,
+            "supposed_abandoned": counts.supposed,
+            "percent": _rounded(counts.percent),
+        }
 
     windows = {name: counted(getattr(report.window, name)) for name in attrs.fields_dict(AbandonmentWindow)}
     value: dict[str, Any] = {
@@ -184,21 +201,27 @@ def report_csv(report: AbandonmentReport, *, show_numbers: bool) -> str:
 def report_text(report: AbandonmentReport, *, show_numbers: bool) -> str:
     """All of it as people read it."""
     parts: list[RenderableType] = [f"campaign {report.campaign}, days of {report.timezone}", ""]
-    days = text_table("day", "live answers", "abandoned", "percent", "30 days", "limit", "")
+    machines = any(counts.machines for counts in (report.window.group_month, *(one.counts for one in report.days)))
+    counted = ("live answers", "abandoned", *(("machines", "supposed people") if machines else ()))
+
+    def cells(counts: AbandonmentCounts) -> tuple[str, ...]:
+        supposed = (str(counts.machines), f"{counts.supposed:.1f}") if machines else ()
+        return str(counts.live_answers), str(counts.abandoned), *supposed
+
+    days = text_table("day", *counted, "percent", "30 days", "limit", "")
     for one in report.days:
         days.add_row(
             one.day.isoformat(),
-            str(one.counts.live_answers),
-            str(one.counts.abandoned),
+            *cells(one.counts),
             _percent(one.counts),
             _percent(one.month),
             f"{report.limit_percent:g} %",
             _over(one, report.limit_percent),
         )
     parts += [days if report.days else "nobody has answered yet", ""]
-    now = text_table("now", "live answers", "abandoned", "percent")
+    now = text_table("now", *counted, "percent")
     for name, counts in _windows(report):
-        now.add_row(name, str(counts.live_answers), str(counts.abandoned), _percent(counts))
+        now.add_row(name, *cells(counts), _percent(counts))
     parts.append(now)
     if report.calls is not None:
         calls = text_table("abandoned call", "number", "answered (UTC)", "ended (UTC)", "waited", "disposition")

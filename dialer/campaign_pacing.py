@@ -19,7 +19,7 @@ from campaigns.campaign import Campaign, zone_info
 from campaigns.database import Database
 from campaigns.hopper import Lease
 from dialer.agents.agent import AgentState, Wants
-from dialer.calls.attempt import UNANSWERED, Attempt, Phase
+from dialer.calls.attempt import UNDECIDED, Attempt, Phase
 from dialer.clock import Clock
 from dialer.errors import OutcomeUnknownError, UnavailableError
 from dialer.pacing.answer_model import AnswerModel, LeadTraits
@@ -89,8 +89,8 @@ class CampaignPacing:
         self._phases: dict[str, Phase] = {}
         self._traits: dict[str, LeadTraits] = {}
         self._placed_at: dict[str, float] = {}
-        # Answered, and not among those on record yet: whether abandoned.
-        self._unrecorded: dict[str, bool] = {}
+        # What calls that are not on record yet will add to it.
+        self._unrecorded: dict[str, Answered] = {}
         self._over: set[str] = set()
         # When calls were answered or ended of late, and whether they failed at once; and how many of them did.
         self._outcomes: deque[tuple[float, bool]] = deque()
@@ -135,8 +135,8 @@ class CampaignPacing:
 
     def windows(self) -> tuple[Answered, ...]:
         """Live answers and abandoned calls in each window that counts, those under way among them."""
-        live, abandoned = len(self._unrecorded), sum(self._unrecorded.values())
-        return tuple(Answered(one.live + live, one.abandoned + abandoned) for one in self.on_record)
+        under_way = sum(self._unrecorded.values(), Answered())
+        return tuple(one + under_way for one in self.on_record)
 
     def trouble(self, now_seconds: float) -> str:
         """Why nothing may be risked now; empty when all is well."""
@@ -201,11 +201,13 @@ class CampaignPacing:
             rest = [pacing for pacing in self._team.campaigns.values() if pacing is not self]
             return [pacing.demand(switch) for pacing in rest if pacing.open_here(switch)]
 
+        # A person whose verdict took longest has the least time left.
+        listening_seconds = campaign.machine_detection_seconds if campaign.listens_for_machines else 0.0
         return Predictive(
             self._team.supply(switch),
             self.demand(switch),
             self.budget,
-            patience_seconds=max(0.1, campaign.connect_seconds - BRIDGE_SECONDS),
+            patience_seconds=max(0.1, campaign.connect_seconds - listening_seconds - BRIDGE_SECONDS),
             cancels=campaign.cancel_ringing,
             least_agents=campaign.predictive_least_agents,
             others=others,
@@ -236,14 +238,16 @@ class CampaignPacing:
             return
         self._phases[uuid] = phase
         demand = self.demand(attempt.lease.switch)
-        if phase in UNANSWERED:
+        if phase in UNDECIDED:
             if phase is Phase.RINGING:
                 demand.rings(uuid, now_seconds)
+            elif phase is Phase.LISTENING:
+                demand.picked_up(uuid)
             return
-        if before in UNANSWERED:
+        if before in UNDECIDED:
             if phase is Phase.CLOSING:
                 if before is not Phase.OFFERED:  # nobody was called
-                    self._ended_unanswered(attempt, demand, now_seconds)
+                    self._ended_without_a_person(attempt, demand, now_seconds)
                 return
             demand.answered(uuid, now_seconds)
             self._learn(uuid, answered=True)
@@ -255,15 +259,19 @@ class CampaignPacing:
         elif phase is Phase.TALKING:
             demand.connected(uuid)
             (self.budget.abandoned if attempt.connected_late else self.budget.connected)()
-            self._unrecorded[uuid] = attempt.connected_late
+            self._unrecorded[uuid] = Answered(1, int(attempt.connected_late))
         elif phase is Phase.CLOSING and before is not Phase.TALKING:
             demand.left(uuid)
             # Answered while our hang-up was on its way: nobody was there for them.
             if attempt.abandoned or attempt.taken_back:
                 self.budget.abandoned()
-                self._unrecorded[uuid] = True
+                self._unrecorded[uuid] = Answered(1, 1)
 
-    def _ended_unanswered(self, attempt: Attempt, demand: Demand, now_seconds: float) -> None:
+    def _ended_without_a_person(self, attempt: Attempt, demand: Demand, now_seconds: float) -> None:
+        if attempt.was_machine:
+            supposed = self.campaign.machine_false_positive_percent / 100
+            self.budget.abandoned(supposed)
+            self._unrecorded[attempt.uuid] = Answered(supposed, supposed)
         if attempt.taken_back:
             demand.withdrawn(attempt.uuid, now_seconds)
             return
@@ -275,7 +283,7 @@ class CampaignPacing:
     def over(self, attempt: Attempt) -> None:
         """The call is over, and on record if it ever went out."""
         demand = self.demand(attempt.lease.switch)
-        if self._phases.pop(attempt.uuid, None) in UNANSWERED:  # it never went out
+        if self._phases.pop(attempt.uuid, None) in UNDECIDED:  # it never went out, or its story broke off
             demand.withdrawn(attempt.uuid, trio.current_time())
         demand.left(attempt.uuid)  # should its story have broken off
         self._traits.pop(attempt.uuid, None)
@@ -310,10 +318,10 @@ class CampaignPacing:
         calls = sum(self.open_here(switch) for switch in self._demands) + busy
         return {
             "occupancy_percent": None if percent is None else round(percent, 1),
-            "abandoned_day": day.abandoned,
-            "live_answers_day": day.live,
-            "abandoned_month": month.abandoned,
-            "live_answers_month": month.live,
+            "abandoned_day": round(day.abandoned, 1),
+            "live_answers_day": round(day.live, 1),
+            "abandoned_month": round(month.abandoned, 1),
+            "live_answers_month": round(month.live, 1),
             "abandon_limit_percent": self.campaign.abandon_limit_percent,
             "agents_busy": busy,
             "calls": calls,
@@ -334,7 +342,7 @@ class CampaignPacing:
         over, now = set(self._over), self._clock.now()
         window = await database.read(lambda session: abandonment_counts.window(session, self.campaign_id, now))
         self.on_record = tuple(
-            Answered(one.live_answers, one.abandoned)
+            Answered(one.live_answers + one.supposed, one.abandoned + one.supposed)
             for one in (window.day, window.month, window.group_day, window.group_month)
         )
         self._over -= over

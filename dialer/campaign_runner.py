@@ -16,6 +16,7 @@ from dialer.calls import broadcast
 from dialer.calls.attempt import Attempt
 from dialer.calls.gateway import Gateway
 from dialer.calls.launch import begin
+from dialer.calls.screened import why_deaf
 from dialer.calls.world import World
 from dialer.campaign_pacing import CampaignPacing
 from dialer.errors import UnavailableError
@@ -165,6 +166,11 @@ class CampaignRunner:
         calls, hindrance = broadcast.allowed(self.campaign, switch, self._world, decision.calls, in_flight)
         if not calls:
             return hindrance
+        if self.campaign.listens_for_machines:
+            deaf = await why_deaf(switch, self._world)
+            if deaf:
+                self.pacing.held_by = HeldBy.CHANNELS
+                return deaf
         placed = await self._place(calls, switch, gateways)
         self._world.throttle.begun(placed or 0)
         if placed is None:

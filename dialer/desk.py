@@ -19,6 +19,7 @@ from dialer.campaign_desk import CampaignDesk
 from dialer.door import Handler
 from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
 from dialer.esl.commands import Kill, is_name
+from dialer.esl.link import CommandRefusedError
 from dialer.offer_desk import OfferDesk
 
 log = structlog.get_logger()
@@ -114,7 +115,10 @@ class Desk:
         agent = await self._known(extension)
         if not agent.token:
             raise InputRefusedError(f"{extension} is on no call of this dialer")
-        await self._world.switches[agent.switch].run_command(Kill(agent.token))
+        try:
+            await self._world.switches[agent.switch].run_command(Kill(agent.token))
+        except CommandRefusedError as error:
+            raise InputRefusedError(f"the call of {extension} could not be hung up: {error}") from error
         return f"the call of {extension} was hung up"
 
     async def _remember(self, extension: str) -> None:

@@ -148,6 +148,7 @@ class CallSettings(_Section):
     parked_leg_seconds: int = Field(default=300, ge=30, le=86_400)
     longest_conversation_seconds: int = Field(default=14_400, ge=60, le=86_400)
     longest_message_seconds: int = Field(default=60, ge=1, le=600)
+    machine_detection: Name = "amd"
     drain_seconds: float = Field(default=10.0, ge=0, le=86_400)
 
 

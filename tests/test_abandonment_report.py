@@ -16,6 +16,7 @@ import pytest
 from campaigns.abandonment import AbandonmentCounts, hour_of
 from campaigns.campaign import Campaign
 from campaigns.database import open_database
+from campaigns.disposition import Disposition
 from dialer.abandonment_report import AbandonmentReport, daily, read_report, report_csv, report_json, report_text
 from dialer.errors import InputRefusedError
 from tests.campaigns.conftest import CAMPAIGN, fill
@@ -149,6 +150,25 @@ async def test_what_people_read(tmp_path: Path) -> None:
     assert all(call.number in shown and call.number not in text + calls for call in report.calls)
 
 
+async def test_machines_are_shown_where_there_are_any(tmp_path: Path) -> None:
+    machine = Call(0, Disposition.MACHINE, NOW, 75)
+    report = await report_of(tmp_path, calls=[served(NOW), machine, machine], days=1)
+    text = report_text(report, show_numbers=False)
+    # Two machines that are people with a chance of .075 each: .15 of 1.15 who answered.
+    assert text.splitlines()[2:4] == [
+        "day         live answers  abandoned  machines  supposed people  percent  30 days  limit",
+        "2026-11-23  1             0          2         0.1              13.04 %  13.04 %  3 %    over: day, 30 days",
+    ]
+    windows = json.loads(report_json(report, show_numbers=False))["windows"]
+    assert windows["day"] == {
+        "live_answers": 1,
+        "abandoned": 0,
+        "machines": 2,
+        "supposed_abandoned": 0.15,
+        "percent": 13.0435,
+    }
+
+
 async def test_what_spreadsheets_read(tmp_path: Path) -> None:
     report = await report_of(tmp_path, days=3)
     (call, _) = csv.DictReader(report_csv(report, show_numbers=False).splitlines())
@@ -156,10 +176,10 @@ async def test_what_spreadsheets_read(tmp_path: Path) -> None:
     assert call["day"] == "2026-11-23"
     days = report_csv(attrs.evolve(report, calls=None), show_numbers=False)
     assert days.splitlines() == [
-        "day,live_answers,abandoned,percent,percent_30_days,limit_percent",
-        "2026-11-21,10,0,0.0,0.0,3.0",
-        "2026-11-22,0,0,,0.0,3.0",
-        "2026-11-23,32,2,6.25,4.7619,3.0",
+        "day,live_answers,abandoned,machines,supposed_abandoned,percent,percent_30_days,limit_percent",
+        "2026-11-21,10,0,0,0.0,0.0,0.0,3.0",
+        "2026-11-22,0,0,0,0.0,,0.0,3.0",
+        "2026-11-23,32,2,0,0.0,6.25,4.7619,3.0",
     ]
 
 
@@ -184,6 +204,8 @@ async def test_the_command(tmp_path: Path) -> None:
                     "day": f"{hour_of(now):%Y-%m-%d}",
                     "live_answers": 3,
                     "abandoned": 1,
+                    "machines": 0,
+                    "supposed_abandoned": 0.0,
                     "percent": 33.3333,
                     "percent_30_days": 33.3333,
                     "limit_percent": 3.0,
@@ -191,7 +213,13 @@ async def test_the_command(tmp_path: Path) -> None:
             ]
             or now.date() != datetime.now(UTC).date()
         )  # it was midnight meanwhile
-        assert value["windows"]["group_day"] == {"live_answers": 3, "abandoned": 1, "percent": 33.3333}
+        assert value["windows"]["group_day"] == {
+            "live_answers": 3,
+            "abandoned": 1,
+            "machines": 0,
+            "supposed_abandoned": 0.0,
+            "percent": 33.3333,
+        }
 
         exported = dialer(*arguments, "--csv", "--calls", "--show-numbers", config=config).stdout
         (call,) = csv.DictReader(exported.splitlines())

@@ -18,11 +18,11 @@ from campaigns.campaign import Campaign
 from dialer.agents.agent import Agent, Phones, Wants
 from dialer.calls.live_calls import LegWatch
 from dialer.calls.originate import DEAD_MAN_CAUSE, agent_call
-from dialer.calls.snapshot import Snapshot
+from dialer.calls.snapshot import Snapshot, exists
 from dialer.calls.world import World
 from dialer.clock import microseconds
 from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
-from dialer.esl.commands import Command, Exists, Kill, ScheduleHangup, Unschedule
+from dialer.esl.commands import Command, Kill, ScheduleHangup, Unschedule
 from dialer.esl.link import CommandRefusedError
 from dialer.esl.switch import Switch
 
@@ -155,8 +155,11 @@ class NailedUpPhones:
     async def _find(self, watch: LegWatch, switch: Switch, bridged_with: str) -> None:
         """Takes over a leg of a former life; it may have ended since it was listed."""
         watch.become(watch.leg.found(microseconds(self._world.clock.now()), bridged_with=bridged_with))
-        if (await switch.run_command(Exists(watch.leg.uuid))).strip() != "true":
-            watch.become(watch.leg.gone(microseconds(self._world.clock.now())))
+        try:
+            if not await exists(switch, watch.leg.uuid):
+                watch.become(watch.leg.gone(microseconds(self._world.clock.now())))
+        except (UnavailableError, OutcomeUnknownError) as error:  # the next look at the switch tells
+            log.warning("agent_leg_not_asked_for", leg=watch.leg.uuid, error=str(error))
 
     async def _ring(self, watch: LegWatch, agent: Agent, campaign: Campaign, switch: Switch) -> bool:
         domain = self._world.switch_settings[switch.name].domain

@@ -26,13 +26,13 @@ from dialer.agents.roster import Claim
 from dialer.calls.leg import HungUpBy, Leg
 from dialer.calls.live_calls import LegWatch
 from dialer.calls.originate import abandoned_message, agent_call, customer_call
+from dialer.calls.snapshot import exists
 from dialer.calls.world import World
 from dialer.clock import microseconds
 from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
 from dialer.esl.commands import (
     Bridge,
     Command,
-    Exists,
     GetVariable,
     Kill,
     Originate,
@@ -69,6 +69,7 @@ class Phase(Enum):
     OFFERED = auto()  # an agent looks at it, nothing has been placed
     DIALING = auto()  # placed
     RINGING = auto()  # the phone rings, and is not answered
+    LISTENING = auto()  # answered, by a person or a machine
     WAITING = auto()  # answered, no agent yet
     CONNECTING = auto()  # an agent is held for it
     TALKING = auto()
@@ -77,6 +78,8 @@ class Phase(Enum):
 
 
 UNANSWERED: Final = frozenset({Phase.OFFERED, Phase.DIALING, Phase.RINGING})
+# Nobody is known to want an agent yet.
+UNDECIDED: Final = UNANSWERED | {Phase.LISTENING}
 
 
 class Attempt:
@@ -117,6 +120,11 @@ class Attempt:
     def abandoned(self) -> bool:
         """Whoever answered was told that there is no agent."""
         return self._ending.abandoned
+
+    @property
+    def was_machine(self) -> bool:
+        """What answered was taken for a machine."""
+        return self._ending.machine
 
     @property
     def connected_late(self) -> bool:
@@ -205,7 +213,6 @@ class Attempt:
         if not customer.leg.answered or customer.leg.ended:
             return
         self._world.metrics.counts["answered"] += 1
-        self._move(Phase.WAITING)
         async with self._while_alive(customer):
             await self._connect(customer)
 
@@ -224,7 +231,10 @@ class Attempt:
 
     async def _connect(self, customer: LegWatch) -> None:
         """Finds agents, one after the other if need be, until one talks or the time is up."""
-        deadline = trio.current_time() + self._campaign.connect_seconds
+        await self._find_agent(customer, trio.current_time() + self._campaign.connect_seconds)
+
+    async def _find_agent(self, customer: LegWatch, deadline: float) -> None:
+        self._move(Phase.WAITING)
         while not customer.leg.bridged_us:
             with trio.move_on_at(deadline):
                 await self._switch.wait_ready()  # nothing can be bridged before, and no agent is held for it
@@ -452,8 +462,8 @@ class Attempt:
 
     async def _exists(self, agent_leg: LegWatch) -> bool:
         try:
-            return (await self._switch.run_command(Exists(agent_leg.leg.uuid))).strip() == "true"
-        except (UnavailableError, OutcomeUnknownError, CommandRefusedError):
+            return await exists(self._switch, agent_leg.leg.uuid)
+        except (UnavailableError, OutcomeUnknownError):
             return False
 
     async def _see_it_end(self, customer: LegWatch) -> None:

@@ -11,6 +11,7 @@ from dialer.calls.attempt import Attempt
 from dialer.calls.broadcast import Broadcast
 from dialer.calls.held import HeldAttempt, hold_agents
 from dialer.calls.preview import Preview
+from dialer.calls.screened import ScreenedAttempt
 from dialer.calls.world import World
 
 
@@ -23,7 +24,8 @@ async def begin(
 ) -> list[Attempt]:
     """The attempts of `leases`, which are on one switch, to be run by the caller.
 
-    Whoever was abandoned the last time is called only with an agent held for them: it is not to happen twice.
+    Whoever was abandoned the last time is called only with an agent held for them: it is not to happen twice. Nor
+    are they listened to for a machine.
     """
     if campaign.mode == "preview":
         return await begin_held(leases, campaign, campaign_id, world, on_change, story=Preview)
@@ -32,7 +34,8 @@ async def begin(
     wronged = [lease for lease in leases if lease.last_disposition is Disposition.ABANDONED]
     held = await begin_held(wronged, campaign, campaign_id, world, on_change) if wronged else []
     others = [lease for lease in leases if lease not in wronged]
-    return [*held, *(Attempt(lease, campaign, campaign_id, world, on_change) for lease in others)]
+    story = ScreenedAttempt if campaign.listens_for_machines else Attempt
+    return [*held, *(story(lease, campaign, campaign_id, world, on_change) for lease in others)]
 
 
 async def begin_held(

@@ -10,7 +10,8 @@ from enum import StrEnum
 
 import attrs
 
-from dialer.esl.messages import BackgroundJob, BridgeEvent, EndingEvent, Event, ParkEvent
+from dialer.esl.messages import BackgroundJob, BridgeEvent, CustomEvent, EndingEvent, Event, ParkEvent
+from dialer.esl.subscription import ANSWERED_BY
 
 # What is pressed beyond this tells nobody anything.
 MAX_KEYS = 32
@@ -22,6 +23,22 @@ class HungUpBy(StrEnum):
 
     FAR_END = "far_end"
     SWITCH = "switch"
+
+
+class AnsweredBy(StrEnum):
+    """Who answered, by their voice."""
+
+    PERSON = "person"
+    MACHINE = "machine"
+    UNSURE = "unsure"
+
+
+# What modules that listen write into `amd_result` or `amd_status`.
+_VERDICTS = {
+    "HUMAN": AnsweredBy.PERSON,
+    "PERSON": AnsweredBy.PERSON,
+    "MACHINE": AnsweredBy.MACHINE,
+}
 
 
 @attrs.frozen
@@ -41,6 +58,7 @@ class Leg:
     parked: bool = False
     parks: int = 0  # how often it came to park: a leg lost on the way to a bridge is known by this not growing
     played: bool = False  # a sound was played to it, whole or not; known when it parks, and when it ends
+    answered_by: AnsweredBy | None = None  # as whatever listened to it has judged
     keys: str = ""  # pressed on its phone, in order
     cause: str = ""
     sip_status: int = 0
@@ -98,6 +116,8 @@ class Leg:
                 return self._fold_ending(event)
             case ParkEvent():
                 return self._fold_park(event)
+            case CustomEvent(subclass=subclass):
+                return self._fold_verdict(event) if subclass == ANSWERED_BY else self
         match event.name:
             case "CHANNEL_CREATE":
                 return attrs.evolve(self, created_us=self.created_us or us)
@@ -147,6 +167,12 @@ class Leg:
             executing_us=self.executing_us or event.timestamp_us,
             played=self.played or event.played_samples > 0,
         )
+
+    def _fold_verdict(self, event: CustomEvent) -> Leg:
+        if event.unique_id != self.uuid or self.answered_by is not None:
+            return self
+        verdict = event.header("variable_amd_result") or event.header("variable_amd_status")
+        return attrs.evolve(self, answered_by=_VERDICTS.get(verdict.upper(), AnsweredBy.UNSURE))
 
     def _fold_ending(self, event: EndingEvent) -> Leg:
         status = event.sip_failure_status or event.sip_term_status

@@ -7,6 +7,7 @@ from typing import Final
 
 from campaigns.campaign import Campaign
 from dialer.esl.commands import App, GatewayEndpoint, Originate, Transfer, UserEndpoint, scheduled_hangup_on_answer
+from dialer.esl.subscription import ANSWERED_BY
 from dialer.settings import CallSettings, GatewaySettings
 
 # Past every deadline of the daemon's own: only a dead daemon lets a waiting customer reach this.
@@ -19,9 +20,16 @@ MAX_REPEATS: Final = 3
 
 
 def customer_call(
-    uuid: str, number: str, gateway: GatewaySettings, campaign: Campaign, calls: CallSettings, node: str
+    uuid: str,
+    number: str,
+    gateway: GatewaySettings,
+    campaign: Campaign,
+    calls: CallSettings,
+    node: str,
+    *,
+    listens: bool = False,
 ) -> Originate:
-    """Calls `number` (E.164) and plays it the waiting sound once answered.
+    """Calls `number` (E.164) and plays it the waiting sound once answered, with `listens` after listening to it.
 
     endless_playback never ends by itself, so a hang-up is scheduled at the answer; it is taken back when the call is
     bridged. Raises InputRefusedError if anything in it breaks the grammar of commands.
@@ -30,7 +38,17 @@ def customer_call(
     if campaign.phones == "on_demand":
         patience_seconds += campaign.agent_ring_seconds
     sound = App("endless_playback", campaign.waiting_sound)
-    return _call_to_a_person(uuid, number, gateway, campaign, node, (sound,), math.ceil(patience_seconds))
+    target = (*(_listening(calls) if listens else ()), sound)
+    return _call_to_a_person(uuid, number, gateway, campaign, node, target, math.ceil(patience_seconds))
+
+
+def _listening(calls: CallSettings) -> tuple[App, ...]:
+    """Listens to who has answered, and tells us of the verdict.
+
+    CUSTOM events that the `event` application sends carry all variables of the channel (switch_channel.c,
+    `switch_channel_event_set_extended_data`), the verdict's among them.
+    """
+    return App(calls.machine_detection), App("event", f"Event-Name=CUSTOM,Event-Subclass={ANSWERED_BY}")
 
 
 def message_call(

@@ -25,11 +25,11 @@ from dialer.calls.broadcast import follow_message, message_ending
 from dialer.calls.gateway import Gateway
 from dialer.calls.leg import HungUpBy, Leg
 from dialer.calls.live_calls import LegWatch
-from dialer.calls.snapshot import Snapshot
+from dialer.calls.snapshot import Snapshot, exists
 from dialer.calls.world import World
 from dialer.clock import microseconds
 from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
-from dialer.esl.commands import Command, Exists, GetVariable, Kill, Unschedule
+from dialer.esl.commands import Command, GetVariable, Kill, Unschedule
 from dialer.esl.link import CommandRefusedError
 from dialer.esl.switch import Switch
 from dialer.records.cdr import Ending, disposition_of, record_of
@@ -37,7 +37,6 @@ from dialer.records.cdr import Ending, disposition_of, record_of
 log = structlog.get_logger()
 
 HANGUP_SECONDS: Final = 10.0
-LOOK_SECONDS: Final = 10.0
 # HANGUP_COMPLETE, with the SIP status and who hung up, follows HANGUP within a frame or two.
 COMPLETE_SECONDS: Final = 2.0
 
@@ -56,7 +55,7 @@ async def reconcile_legs(world: World, switch: Switch, snapshot: Snapshot) -> No
     async def reconcile(watch: LegWatch) -> None:
         before = watch.leg
         try:
-            exists = await _exists(switch, before.uuid)
+            is_there = await exists(switch, before.uuid)
         except (UnavailableError, OutcomeUnknownError) as error:  # carried past the nursery, which would wrap it
             failures.append(error)
             return
@@ -65,7 +64,7 @@ async def reconcile_legs(world: World, switch: Switch, snapshot: Snapshot) -> No
         now_us = microseconds(world.clock.now())
         row = snapshot.channels.get(before.uuid)
         other = snapshot.bridged_with.get(before.uuid, "")
-        if not exists:
+        if not is_there:
             watch.become(before.gone(now_us))
         elif other and not before.bridged:
             watch.become(before.found(now_us, bridged_with=other))
@@ -82,13 +81,6 @@ async def reconcile_legs(world: World, switch: Switch, snapshot: Snapshot) -> No
     vanished = sum(watch.leg.vanished for watch in watches)
     if vanished:
         log.warning("legs_vanished", switch=switch.name, legs=vanished)
-
-
-async def _exists(switch: Switch, uuid: str) -> bool:
-    try:
-        return (await switch.run_command(Exists(uuid), within_seconds=LOOK_SECONDS)).strip() == "true"
-    except CommandRefusedError as error:
-        raise UnavailableError(f"the switch {switch.name!r} does not say which calls it has: {error}") from error
 
 
 async def hang_up_orphans(world: World, switch: Switch, snapshot: Snapshot, owned: Collection[str]) -> Snapshot:
@@ -241,7 +233,7 @@ def _lease_of(row: AttemptRow) -> Lease:
 async def _still_there(switch: Switch, uuid: str) -> bool:
     """Whether the switch has the call now: the list may be older than its end. In doubt it has."""
     try:
-        return await _exists(switch, uuid)
+        return await exists(switch, uuid)
     except (UnavailableError, OutcomeUnknownError) as error:
         log.warning("attempt_not_asked_for", attempt=uuid, error=str(error))
         return True

@@ -9,7 +9,7 @@ import attrs
 import msgspec
 
 from dialer.errors import UnavailableError
-from dialer.esl.commands import Show
+from dialer.esl.commands import Exists, Show
 from dialer.esl.link import CommandRefusedError
 from dialer.esl.switch import Switch
 
@@ -51,6 +51,14 @@ class Snapshot:
 
     channels: Mapping[str, Row]
     bridged_with: Mapping[str, str]
+
+
+async def exists(switch: Switch, uuid: str) -> bool:
+    """Whether `switch` has the channel `uuid`. Raises UnavailableError and OutcomeUnknownError as the link does."""
+    try:
+        return (await switch.run_command(Exists(uuid), within_seconds=LOOK_SECONDS)).strip() == "true"
+    except CommandRefusedError as error:
+        raise UnavailableError(f"the switch {switch.name!r} does not say which calls it has: {error}") from error
 
 
 async def show(switch: Switch, what: str) -> bytes:

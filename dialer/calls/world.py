@@ -53,3 +53,5 @@ class World:
     throttle: Throttle = attrs.field(factory=Throttle)
     # Messages that could not be played, by switch and sound, and when (trio's time).
     unplayable: dict[tuple[str, str], float] = attrs.field(factory=dict)
+    # Whether a switch has an application, and when it was asked (trio's time).
+    applications: dict[tuple[str, str], tuple[bool, float]] = attrs.field(factory=dict)

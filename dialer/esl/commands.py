@@ -264,6 +264,16 @@ class Show:
 
 
 @attrs.frozen
+class ShowApplication:
+    """Asks for an application of the dialplan: a line "NAME,..." if there is one. JSON is not to be had of it."""
+
+    name: str = attrs.field(validator=is_name)
+
+    def line(self) -> str:
+        return f"show application {self.name}"
+
+
+@attrs.frozen
 class GatewayStatus:
     """Asks for a gateway's state; "Invalid Gateway!" when the switch has none of that name."""
 

@@ -20,6 +20,9 @@ class Subscription:
         return f"event json {' '.join(words)}\n\n".encode("ascii")
 
 
+# Sent by the switch at our order, once a module of its own has listened to who answered.
+ANSWERED_BY: Final = "dialer::answered_by"
+
 # CHANNEL_CREATE is here for the calls agents make with their own phones: nothing else tells of them before they ring.
 DIALER: Final = Subscription(
     events=(
@@ -39,5 +42,5 @@ DIALER: Final = Subscription(
         "HEARTBEAT",
         "SHUTDOWN",
     ),
-    custom=("sofia::register", "sofia::unregister", "sofia::expire", "sofia::gateway_state"),
+    custom=("sofia::register", "sofia::unregister", "sofia::expire", "sofia::gateway_state", ANSWERED_BY),
 )

@@ -53,9 +53,9 @@ class Budget:
         self.balance = min(self.balance + self._target, BALANCE_MOST)
         self._drift()
 
-    def abandoned(self) -> None:
-        """Somebody who answered was not."""
-        self.balance -= 1 - self._target
+    def abandoned(self, people: float = 1.0) -> None:
+        """Somebody who answered was not; less than 1 for a machine that may have been a person."""
+        self.balance -= people * (1 - self._target)
         self._drift()
 
     def _drift(self) -> None:
@@ -72,7 +72,7 @@ class Budget:
         exponent = self._offset + GAIN * self.balance
         return 1 / (1 + math.exp(-min(max(exponent, _EXPONENT_LEAST), _EXPONENT_MOST)))
 
-    def is_spent(self, live_answers: int, abandoned: int, expected_abandoned: float = 0.0) -> bool:
+    def is_spent(self, live_answers: float, abandoned: float, expected_abandoned: float = 0.0) -> bool:
         """Whether so many of so many leave no room for two more, and for those that ring already."""
         return abandoned + 2 + 2 * expected_abandoned > CAP_PART * self.limit * (live_answers + 1)
 

@@ -60,7 +60,7 @@ class Demand:
 
     @property
     def ringing(self) -> int:
-        """Calls placed and not answered."""
+        """Calls placed and not answered, or not known to be by a person."""
         return len(self._calls)
 
     @property
@@ -81,8 +81,12 @@ class Demand:
         if call in self._calls:
             self._rings_since.setdefault(call, now_seconds)
 
+    def picked_up(self, call: str) -> None:
+        """Somebody or something has answered; whether it is a person will be known in a moment."""
+        self._rings_since.pop(call, None)
+
     def answered(self, call: str, now_seconds: float) -> None:
-        """A person has answered, and waits for an agent."""
+        """A person is there, and waits for an agent."""
         age_seconds = self._end(call, now_seconds)
         if age_seconds is not None:
             self.tables.was_answered(age_seconds)
@@ -101,7 +105,7 @@ class Demand:
         self._waiting.discard(call)
 
     def unanswered(self, call: str, now_seconds: float) -> None:
-        """The call ended by itself without an answer."""
+        """The call ended, and no person was there."""
         age_seconds = self._end(call, now_seconds)
         if age_seconds is not None:
             self.tables.was_not_answered(age_seconds)

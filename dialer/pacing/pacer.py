@@ -29,8 +29,11 @@ class HeldBy(StrEnum):
 class Answered:
     """Live answers of some time, and how many of them were abandoned."""
 
-    live: int = 0
-    abandoned: int = 0
+    live: float = 0  # parts are machines that may have been people
+    abandoned: float = 0
+
+    def __add__(self, other: Answered) -> Answered:
+        return Answered(self.live + other.live, self.abandoned + other.abandoned)
 
 
 @attrs.frozen

@@ -199,7 +199,7 @@ class Predictive:
     def _spent(self, view: View) -> str:
         worst: Answered = max(view.windows, key=lambda w: w.abandoned / (w.live + 1))
         return (
-            f"of {worst.live} who answered {worst.abandoned} were abandoned, "
+            f"of {worst.live:.0f} who answered {worst.abandoned:.3g} were abandoned, "
             f"and two more could be over {self._budget.limit:.1%}"
         )
 

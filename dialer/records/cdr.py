@@ -28,6 +28,7 @@ class Ending:
     recording: str = ""
     skipped: bool = False  # offered to `agent`, who did not want it
     broadcast: bool = False  # no agent was ever to be there
+    machine: bool = False  # what answered was taken for one
     heard: bool = False  # the message to its end, or far enough to press a key
     opted_out: bool = False
     keys: str = ""
@@ -46,6 +47,8 @@ def disposition_of(leg: Leg, ending: Ending) -> Disposition:
         return Disposition.SKIPPED
     if ending.opted_out:
         return Disposition.OPTED_OUT
+    if ending.machine:
+        return Disposition.MACHINE
     if ending.heard:
         return Disposition.MESSAGE_PLAYED
     if leg.bridged_us:
@@ -121,5 +124,7 @@ def record_of(
         node=node,
     )
     # A message is what was called for: nobody waits for an agent.
+    if ending.machine:
+        record.false_positive_permille = round(10 * campaign.machine_false_positive_percent)
     record.abandoned = None if ending.broadcast else abandoned_of(record, campaign.connect_seconds)
     return record

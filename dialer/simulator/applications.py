@@ -123,6 +123,15 @@ class Applications:
                 else:
                     self._play(channel, path, int(count))
                 return True
+            case "amd" if self._machine.scenario.tells_machines:
+                plan = channel.plan
+                if plan is not None and plan.verdict_after < math.inf:
+                    channel.step = self._machine.timers.after(plan.verdict_after, self._judged, channel, plan.verdict)
+                return True
+            case "event":
+                headers = dict(pair.split("=", 1) for pair in argument.split(",") if "=" in pair)
+                subclass = headers.get("Event-Subclass")
+                self._machine.fire(headers.get("Event-Name", "CUSTOM"), channel, subclass=subclass)
             case "sleep":
                 channel.step = self._machine.timers.after(float(argument or 0) / 1000, self._next, channel)
                 return True
@@ -140,6 +149,11 @@ class Applications:
                 self._machine.hang_up(channel, BROKEN)
                 return True
         return False
+
+    def _judged(self, channel: Channel, verdict: str) -> None:
+        channel.step = None
+        channel.set("amd_result", verdict)
+        self._next(channel)
 
     def run_on_answer(self, channel: Channel) -> None:
         """`execute_on_answer`: an application in one line, `app arg` or `app::arg`."""

@@ -41,6 +41,9 @@ class Plan:
     talk: float = math.inf  # from the bridge
     patience: float = math.inf  # from the answer
     hangs_up_after: float = math.inf  # from the answer, bridged or not
+    is_machine: bool = False
+    verdict: str = "NOTSURE"  # of whoever listens
+    verdict_after: float = math.inf  # from the listening
     keys: str = ""
     keys_after: float = math.inf  # from the answer
     ends_the_talk: bool = False  # a phone whose user ends it, not the customer
@@ -84,8 +87,14 @@ class Population:
         rings = times["ring_delay"]
         second_step = rings + times["answer_delay"]
         match outcome:
-            case Outcome.ANSWER | Outcome.EARLY_MEDIA_ANSWER | Outcome.ANSWER_HANG_UP:
+            case Outcome.ANSWER | Outcome.EARLY_MEDIA_ANSWER | Outcome.ANSWER_HANG_UP | Outcome.MACHINE:
+                is_machine = outcome is Outcome.MACHINE
+                wrong = gateway.taken_for_person if is_machine else gateway.taken_for_machine
                 return Plan(
+                    is_machine=is_machine,
+                    # Nothing is drawn where nothing can go wrong, and people do as they did without machines.
+                    verdict="MACHINE" if is_machine != (wrong > 0 and rng.random() < wrong) else "HUMAN",
+                    verdict_after=times["verdict_delay"],
                     rings_at=rings,
                     early_media=outcome is Outcome.EARLY_MEDIA_ANSWER,
                     answers_at=second_step,

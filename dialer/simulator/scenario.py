@@ -36,6 +36,7 @@ class Outcome(StrEnum):
     NO_ANSWER = "no_answer"
     EARLY_MEDIA_ANSWER = "early_media_answer"
     EARLY_MEDIA_FAILURE = "early_media_failure"
+    MACHINE = "machine"  # an answering machine answers
     ANSWER_HANG_UP = "answer_hang_up"  # answers and is gone after `hang_up_after`
 
 
@@ -60,6 +61,7 @@ class Timing(_Section):
     patience: Distribution = Fixed(value=60.0)  # from the answer to the hang-up of a customer nobody talks to
     hang_up_after: Distribution = Fixed(value=0.7)  # from the answer, for `answer_hang_up`
     key_delay: Distribution = Fixed(value=1.0)  # from the answer to the first key, for a script with `keys`
+    verdict_delay: Distribution = Fixed(value=0.8)  # that listening takes to tell a person from a machine
 
 
 class Script(_Section):
@@ -79,6 +81,7 @@ class Script(_Section):
     patience: Distribution | None = None
     hang_up_after: Distribution | None = None
     key_delay: Distribution | None = None
+    verdict_delay: Distribution | None = None
     keys: str = Field(default="", pattern=r"^[0-9*#A-D]*$")  # what they press, one after the other
 
     @model_validator(mode="after")
@@ -104,6 +107,8 @@ class Gateway(Timing):
 
     mix: dict[Outcome, float] = {Outcome.ANSWER: 1.0}  # weights; they need not add up to one
     scripts: tuple[Script, ...] = ()
+    taken_for_machine: Probability = Field(default=0.0, ge=0, le=1)  # a person who answers
+    taken_for_person: Probability = Field(default=0.0, ge=0, le=1)  # a machine that answers
     capacity: int = Field(default=1_000_000, ge=0)  # calls at once; beyond it the carrier answers 503
     up: bool = True
     address: str = "127.0.0.1:5091"
@@ -173,6 +178,7 @@ class Scenario(_Section):
     lost_events_limit: int = Field(default=500, gt=0)  # this many lost in a row, and the connection is ended
     max_sessions: int = Field(default=5000, gt=0)
     sound_seconds: float = Field(default=3.0, gt=0)  # how long a sound file plays
+    tells_machines: bool = False  # whether there is the application `amd`, which no FreeSWITCH comes with
     missing_sounds: frozenset[str] = frozenset()  # files that are not there
     expiry_sweep_seconds: float = Field(default=30.0, gt=0)  # sofia looks for expired registrations this often
     phones: tuple[Phones, ...] = (Phones(),)

@@ -129,6 +129,8 @@ def show(machine: Machine, arguments: str) -> str:
             rows = [row for row in call_rows(machine) if what == "calls" or row["b_uuid"]]
         case "registrations":
             rows = registration_rows(machine)
+        case "application":
+            return _show_application(machine, words[1:])
         case _:
             return "-USAGE: channels|calls|bridged_calls|registrations [count] [as json]\n"
     if "count" in words:
@@ -142,6 +144,16 @@ def show(machine: Machine, arguments: str) -> str:
         return "\n0 total.\n"
     lines = [",".join(rows[0])] + [",".join(row.values()) for row in rows]
     return "\n".join(lines) + f"\n\n{len(rows)} total.\n"
+
+
+def _show_application(machine: Machine, names: list[str]) -> str:
+    known = {"park": "park,Park,,mod_dptools"}
+    if machine.scenario.tells_machines:
+        known["amd"] = "amd,Voice activity detection (blocking),,mod_amd"
+    found = [known[name] for name in names if name in known]
+    if not found:
+        return "\n0 total.\n"
+    return "\n".join(["name,description,syntax,ikey", *found]) + f"\n\n{len(found)} total.\n"
 
 
 def status(machine: Machine) -> str:

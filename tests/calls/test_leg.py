@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 import attrs
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dialer.calls.leg import HungUpBy, Leg
-from dialer.esl.messages import KINDS, BackgroundJob, EndingEvent, Event
+from dialer.calls.leg import AnsweredBy, HungUpBy, Leg
+from dialer.esl.messages import KINDS, BackgroundJob, EndingEvent, Event, event_from_json
 from tests.esl.recorded import NAMES, messages, recording
 
 # Without their own bytes, which would make a failure's report unreadable.
@@ -186,6 +187,41 @@ def test_only_what_was_really_played_counts_as_played() -> None:
     assert not fold(LEG, told("CHANNEL_PARK")).played  # a file that is not there leaves nothing behind
     assert fold(LEG, told("CHANNEL_PARK", played_samples=8000)).played
     assert fold(LEG, told("CHANNEL_HANGUP", played_samples=8000), told("CHANNEL_DESTROY")).played
+
+
+def heard(result: str, variable: str = "amd_result") -> Event:
+    """As a FreeSWITCH with mod_amd sent it, but for what nobody reads."""
+    body = {
+        "Event-Subclass": "dialer::answered_by",
+        "Event-Date-Timestamp": "1795256838363094",
+        "Event-Calling-File": "mod_dptools.c",
+        "Event-Calling-Function": "event_function",
+        "Event-Sequence": "459",
+        "Event-Name": "CUSTOM",
+        "Unique-ID": LEG,
+        "Call-Direction": "outbound",
+        "Answer-State": "answered",
+        f"variable_{variable}": result,
+        "variable_current_application": "event",
+    }
+    return event_from_json(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("event", "by"),
+    [
+        (heard("HUMAN"), AnsweredBy.PERSON),
+        (heard("MACHINE"), AnsweredBy.MACHINE),
+        (heard("machine", "amd_status"), AnsweredBy.MACHINE),
+        (heard("person", "amd_status"), AnsweredBy.PERSON),
+        (heard("NOTSURE"), AnsweredBy.UNSURE),
+        (heard("MACHINE", "other"), AnsweredBy.UNSURE),
+    ],
+)
+def test_who_answered(event: Event, by: AnsweredBy) -> None:
+    assert fold(LEG, event).answered_by is by
+    assert fold(LEG, event, heard("HUMAN"), heard("MACHINE")).answered_by is by  # the first verdict was acted upon
+    assert fold("another", event).answered_by is None
 
 
 def test_keys_are_keys_and_not_too_many() -> None:

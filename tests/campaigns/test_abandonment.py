@@ -79,5 +79,9 @@ def test_counts_add_up_and_are_held_against_a_limit() -> None:
     counts = AbandonmentCounts(99, 3) + AbandonmentCounts(1, 0)
     assert (counts, counts.percent, counts.is_over(3.0)) == (AbandonmentCounts(100, 3), 3.0, False)
     assert AbandonmentCounts(99, 3).is_over(3.0)
+    # Of 100 machines 5 are supposed to have been people: 105 who answered, 8 abandoned.
+    with_machines = counts + AbandonmentCounts(0, 0, 100, 100 * 50)
+    assert with_machines.percent == pytest.approx(100 * 8 / 105)
+    assert (with_machines.is_over(7.6), with_machines.is_over(7.7)) == (True, False)
     nothing = AbandonmentCounts()
     assert (nothing.percent, nothing.is_over(3.0)) == (None, False)

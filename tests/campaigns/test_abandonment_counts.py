@@ -77,6 +77,8 @@ def record(call: Call, one: Lease, campaign_id: int) -> CdrRow:
     cdr = cdr_of(one, campaign_id, call.disposition)
     cdr.answered_at, cdr.wait_ms = call.answered_at, call.wait_ms if call.answered_at else None
     cdr.abandoned = abandoned_of(cdr, 2.0)
+    if call.disposition is Disposition.MACHINE:
+        cdr.false_positive_permille = call.wait_ms % 100
     return cdr
 
 
@@ -115,15 +117,25 @@ async def close(database: Database, filled: Sequence[Filled], calls: Sequence[Ca
 
 def counted(session: Session) -> dict[tuple[int, datetime], AbandonmentCounts]:
     rows = session.exec(select(AbandonmentHourRow))
-    return {(row.campaign_id, row.hour): AbandonmentCounts(row.live_answers, row.abandoned) for row in rows}
+    return {
+        (row.campaign_id, row.hour): AbandonmentCounts(
+            row.live_answers, row.abandoned, row.machines, row.false_positive_permille
+        )
+        for row in rows
+    }
 
 
 def recounted(session: Session) -> dict[tuple[int, datetime], AbandonmentCounts]:
     """The same from the records alone."""
     found: dict[tuple[int, datetime], AbandonmentCounts] = defaultdict(AbandonmentCounts)
     for cdr in session.exec(select(CdrRow)):
-        if cdr.abandoned is not None and cdr.answered_at is not None:
+        if cdr.answered_at is None:
+            continue
+        if cdr.abandoned is not None:
             found[cdr.campaign_id, hour_of(cdr.answered_at)] += AbandonmentCounts(1, int(cdr.abandoned))
+        elif cdr.disposition is Disposition.MACHINE:
+            permille = cdr.false_positive_permille or 0
+            found[cdr.campaign_id, hour_of(cdr.answered_at)] += AbandonmentCounts(0, 0, 1, permille)
     return found
 
 

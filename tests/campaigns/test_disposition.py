@@ -30,7 +30,7 @@ def test_every_cause_of_freeswitch_has_a_disposition_and_no_other() -> None:
 
 def test_a_call_that_was_never_answered_is_never_one_of_the_answered_outcomes() -> None:
     answered = {Disposition.BRIDGED, Disposition.ABANDONED, Disposition.HUNG_UP}
-    answered |= {Disposition.MESSAGE_PLAYED, Disposition.OPTED_OUT}
+    answered |= {Disposition.MESSAGE_PLAYED, Disposition.OPTED_OUT, Disposition.MACHINE}
     assert not answered & set(CAUSES.values())
 
 

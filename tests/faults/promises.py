@@ -18,11 +18,19 @@ from tests.faults.virtual import VirtualHouse
 MARGIN_SECONDS = 15.0
 # What the hourly counts must be, from the records.
 COUNTED = (
-    "SELECT campaign_id, substr(answered_at, 1, 13) || ':00:00.000000', count(*), sum(abandoned) FROM cdr"
-    " WHERE abandoned IS NOT NULL GROUP BY 1, 2"
+    "SELECT campaign_id, substr(answered_at, 1, 13) || ':00:00.000000',"
+    " count(abandoned), coalesce(sum(abandoned), 0),"
+    " count(false_positive_permille), coalesce(sum(false_positive_permille), 0) FROM cdr"
+    " WHERE abandoned IS NOT NULL OR false_positive_permille IS NOT NULL GROUP BY 1, 2"
 )
 REACHED = (Disposition.BRIDGED, Disposition.MESSAGE_PLAYED)
-ANSWERED = (Disposition.ABANDONED, Disposition.HUNG_UP, Disposition.MESSAGE_PLAYED, Disposition.OPTED_OUT)
+ANSWERED = (
+    Disposition.ABANDONED,
+    Disposition.HUNG_UP,
+    Disposition.MACHINE,
+    Disposition.MESSAGE_PLAYED,
+    Disposition.OPTED_OUT,
+)
 
 
 class Seen(Protocol):
@@ -53,7 +61,9 @@ def check_always(house: VirtualHouse) -> None:
     assert not talking or max(talking.values()) == 1, f"an agent talks to two people: {talking}"
     twice = house.rows("SELECT attempt_uuid FROM cdr GROUP BY attempt_uuid HAVING count(*) > 1")
     assert not twice, f"attempts with two records: {twice}"
-    counts = house.rows("SELECT campaign_id, hour, live_answers, abandoned FROM abandonment_hour")
+    counts = house.rows(
+        "SELECT campaign_id, hour, live_answers, abandoned, machines, false_positive_permille FROM abandonment_hour"
+    )
     counted = house.rows(COUNTED)
     assert sorted(counts) == sorted(counted), f"abandoned calls are counted {counts}, on record are {counted}"
 

@@ -33,6 +33,20 @@ LISTENERS = {
         }
     }
 }
+# Whoever answers is listened to: a person, a machine, and a person of whom nothing is known in time.
+SCREENED = {"machine_detection": "true", "machine_detection_seconds": "0.8", "retries": "{ max_attempts = 1 }"}
+ANSWERING = {
+    "tells_machines": True,
+    "gateways": {
+        "carrier_a": {
+            "scripts": [
+                {"suffix": "0", "outcome": "answer", "verdict_delay": 0.3},
+                {"suffix": "7", "outcome": "machine", "verdict_delay": 0.5},
+                {"suffix": "1", "outcome": "answer", "verdict_delay": 5.0},
+            ]
+        }
+    },
+}
 
 Break = Callable[[VirtualHouse], None]
 
