@@ -21,14 +21,17 @@ class FaultDice:
         self.settings = faults
         self._rng = rng
         self._forced: Counter[str] = Counter()
+        self._spared: Counter[str] = Counter()
         self._missing: Counter[str] = Counter()
+        self.asked: Counter[str] = Counter()
         self.happened: Counter[str] = Counter()
 
-    def force(self, name: str, times: int = 1) -> None:
-        """Make the fault `name` happen the next `times` times."""
+    def force(self, name: str, times: int = 1, *, after: int = 0) -> None:
+        """Make the fault `name` happen the next `times` times, once it could have happened `after` times more."""
         if name not in NAMES:
             raise ValueError(f"there is no fault {name!r}; there are {', '.join(sorted(NAMES))}")
         self._forced[name] += times
+        self._spared[name] += after
 
     def lose_event(self, event_name: str, times: int = 1) -> None:
         """Make the next `times` events of this name go missing."""
@@ -36,6 +39,10 @@ class FaultDice:
 
     def strikes(self, name: str) -> bool:
         """Whether the fault `name` happens now."""
+        self.asked[name] += 1
+        if self._spared[name] > 0:
+            self._spared[name] -= 1
+            return False
         if self._forced[name] > 0:
             self._forced[name] -= 1
         else:

@@ -140,3 +140,27 @@ def test_the_daemon_dies_at_every_step_of_a_call(redis_url: str, phones: str) ->
         steps = max(steps, seen[0].steps)
         step += 1 if phones == "nailed_up" else 2  # the customer's side is the same code
     assert steps > 60
+
+
+@pytest.mark.parametrize("phones", ["nailed_up", "on_demand"])
+def test_every_command_is_refused(redis_url: str, phones: str) -> None:
+    """Those of a daemon that has died meanwhile, and those of the next that looks at what it left."""
+    before = 0
+
+    def die(house: VirtualHouse) -> None:
+        nonlocal before
+        before = house.switch.faults.asked["bgapi_refused"]
+        house.later(0.9, house.kill_now)  # one talks by then
+
+    def run(wrong: Callable[[VirtualHouse], None]) -> VirtualHouse:
+        return run_virtually(a_few_calls, redis_url, wrong, phones=f'"{phones}"')  # type: ignore[no-any-return]
+
+    commands = run(die).switch.faults.asked["bgapi_refused"] - before
+    assert commands > 10
+    for command in range(commands):
+
+        def wrong(house: VirtualHouse, command: int = command) -> None:
+            die(house)
+            house.switch.faults.force("bgapi_refused", after=command)
+
+        told(run, command, wrong)
