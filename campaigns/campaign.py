@@ -197,7 +197,8 @@ class Campaign(_Frozen):
     preview_seconds: float = Field(default=30.0, ge=1, le=3600)
     """preview: seconds an agent has to look at a lead before preview_timeout decides."""
     preview_timeout: Literal["dial", "skip"] = "dial"
-    """preview: what becomes of a lead that its agent has neither accepted nor skipped in time."""
+    """preview: what becomes of a lead that its agent has neither accepted nor skipped in time. skip: the agent is
+    paused too, as nobody seems to be there."""
     message: Sound | None = None
     """broadcast: what people hear, a file or stream of FreeSWITCH that ends; it needs one, and has no default."""
     message_keys: MessageKeys = MessageKeys()

@@ -91,6 +91,7 @@ class CampaignPacing:
         self._placed_at: dict[str, float] = {}
         # What calls that are not on record yet will add to it.
         self._unrecorded: dict[str, Answered] = {}
+        self._windows: tuple[Answered, ...] | None = None  # both together, once somebody has asked
         self._over: set[str] = set()
         # When calls were answered or ended of late, and whether they failed at once; and how many of them did.
         self._outcomes: deque[tuple[float, bool]] = deque()
@@ -135,8 +136,14 @@ class CampaignPacing:
 
     def windows(self) -> tuple[Answered, ...]:
         """Live answers and abandoned calls in each window that counts, those under way among them."""
-        under_way = sum(self._unrecorded.values(), Answered())
-        return tuple(one + under_way for one in self.on_record)
+        if self._windows is None:
+            under_way = sum(self._unrecorded.values(), Answered())
+            self._windows = tuple(one + under_way for one in self.on_record)
+        return self._windows
+
+    def _count_before_record(self, uuid: str, answered: Answered) -> None:
+        self._unrecorded[uuid] = answered
+        self._windows = None
 
     def trouble(self, now_seconds: float) -> str:
         """Why nothing may be risked now; empty when all is well."""
@@ -259,19 +266,19 @@ class CampaignPacing:
         elif phase is Phase.TALKING:
             demand.connected(uuid)
             (self.budget.abandoned if attempt.connected_late else self.budget.connected)()
-            self._unrecorded[uuid] = Answered(1, int(attempt.connected_late))
+            self._count_before_record(uuid, Answered(1, int(attempt.connected_late)))
         elif phase is Phase.CLOSING and before is not Phase.TALKING:
             demand.left(uuid)
             # Answered while our hang-up was on its way: nobody was there for them.
             if attempt.abandoned or attempt.taken_back:
                 self.budget.abandoned()
-                self._unrecorded[uuid] = Answered(1, 1)
+                self._count_before_record(uuid, Answered(1, 1))
 
     def _ended_without_a_person(self, attempt: Attempt, demand: Demand, now_seconds: float) -> None:
         if attempt.was_machine:
             supposed = self.campaign.machine_false_positive_percent / 100
             self.budget.abandoned(supposed)
-            self._unrecorded[attempt.uuid] = Answered(supposed, supposed)
+            self._count_before_record(attempt.uuid, Answered(supposed, supposed))
         if attempt.taken_back:
             demand.withdrawn(attempt.uuid, now_seconds)
             return
@@ -348,6 +355,7 @@ class CampaignPacing:
         self._over -= over
         for uuid in over:  # on record by now
             self._unrecorded.pop(uuid, None)
+        self._windows = None
 
     def state(self) -> PacingState:
         """What is worth keeping."""

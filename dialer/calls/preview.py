@@ -7,6 +7,7 @@ have rung. A skip is closed with a record like any attempt, but counts as none.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Final
@@ -16,12 +17,13 @@ import trio
 
 from campaigns.campaign import Campaign
 from campaigns.hopper import Lease
+from dialer.agents.agent import Wants
 from dialer.agents.roster import Claim
 from dialer.calls.attempt import Attempt, Phase
 from dialer.calls.held import HeldAttempt
 from dialer.calls.leg import Leg
 from dialer.calls.world import World
-from dialer.errors import InputRefusedError
+from dialer.errors import InputRefusedError, UnavailableError
 from dialer.records.cdr import Ending
 
 log = structlog.get_logger()
@@ -111,9 +113,11 @@ class Preview(HeldAttempt):
         with trio.move_on_at(self._ends_at):
             await self._chosen.wait()
         if self._choice is None:
-            skips = self._campaign.preview_timeout == "skip"
-            undecided = f"undecided after {self._campaign.preview_seconds:g} s"
-            self._choose(Choice.SKIPPED if skips else Choice.ACCEPTED, undecided if skips else "")
+            if self._campaign.preview_timeout == "skip":
+                self._choose(Choice.SKIPPED, f"undecided after {self._campaign.preview_seconds:g} s")
+                await self._pause_agent()
+            else:
+                self._choose(Choice.ACCEPTED)
         if self._choice is Choice.SKIPPED:
             await self._close_skipped()
             return
@@ -124,6 +128,12 @@ class Preview(HeldAttempt):
             await self._gateway.put_back(self.uuid)
             return
         await super()._call()
+
+    async def _pause_agent(self) -> None:
+        """Who looks at no lead is away, and would skip the whole list."""
+        log.warning("agent_paused_offer_undecided", agent=self.extension, attempt=self.uuid)
+        with contextlib.suppress(UnavailableError):
+            await self._world.roster.change(self.extension, wants=Wants.PAUSE)
 
     async def _close_skipped(self) -> None:
         self._ending = Ending(skipped=True, agent=self.extension, note=self._reason)

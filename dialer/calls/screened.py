@@ -6,6 +6,7 @@ deadline, since the person on the line waits meanwhile: whoever is no machine by
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import attrs
@@ -20,7 +21,8 @@ from dialer.errors import OutcomeUnknownError, UnavailableError
 from dialer.esl.commands import Originate, ShowApplication
 from dialer.esl.link import CommandRefusedError
 
-LOOK_AGAIN_SECONDS: Final = 60.0
+# A switch that has just started does not list its applications for a second or two.
+LOOK_AGAIN_SECONDS: Final = {True: 60.0, False: 5.0}
 
 
 class ScreenedAttempt(Attempt):
@@ -51,8 +53,8 @@ async def why_deaf(switch: str, world: World) -> str:
     An application that the switch does not have would end each call at its answer.
     """
     name, now_seconds = world.calls.machine_detection, trio.current_time()
-    hears, looked_at = world.applications.get((switch, name), (False, -LOOK_AGAIN_SECONDS))
-    if now_seconds >= looked_at + LOOK_AGAIN_SECONDS:
+    hears, looked_at = world.applications.get((switch, name), (False, -math.inf))
+    if now_seconds >= looked_at + LOOK_AGAIN_SECONDS[hears]:
         try:
             table = await world.switches[switch].run_command(ShowApplication(name))
         except (UnavailableError, OutcomeUnknownError, CommandRefusedError) as error:

@@ -12,19 +12,19 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import multiprocessing
 import os
 import random
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
-import pytest
 import trio
 from sqlalchemy import text
 from sqlmodel import SQLModel, select
@@ -35,6 +35,7 @@ from dialer.simulator.channel import Channel
 from tests.conftest import RedisServer
 from tests.faults.promises import COUNTED, check_always, check_at_rest, check_leads, check_people, comes_to_rest
 from tests.faults.steps import STEPS
+from tests.faults.test_random_faults import tell_stories
 from tests.faults.virtual import VirtualHouse, run_virtually
 
 HOUR_SECONDS: Final = 3600.0
@@ -204,6 +205,31 @@ async def week(redis_url: str, *, calls: int, agents: int, seed: int) -> None:
         tell("soak.week.done", live.calls, "calls", faults=dict(live.faults))
 
 
+def stories(count: int) -> None:
+    """So many random stories, on all cores; the first that breaks a promise ends them with its error."""
+    shards = os.cpu_count() or 1
+    with ProcessPoolExecutor(shards, multiprocessing.get_context("spawn")) as pool:
+        running = [pool.submit(_some_stories, shard, count // shards) for shard in range(shards)]
+        for done in as_completed(running):
+            if done.exception() is not None:
+                for process in multiprocessing.active_children():
+                    process.terminate()
+            done.result()
+
+
+def _some_stories(shard: int, count: int) -> None:
+    told, started = 0, time.perf_counter()
+
+    def tell_how_far() -> None:
+        nonlocal told
+        told += 1
+        if told % 1000 == 0 or told == count:
+            tell("soak.stories", told, "stories", shard=shard, seconds=round(time.perf_counter() - started))
+
+    with redis_server() as url:
+        tell_stories(url, shard, count, tell_how_far)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", default=["stories", "week", "hour"])
@@ -215,10 +241,7 @@ def main() -> None:
     print(f"seed {chosen.seed}", flush=True)
     for what in chosen.what:
         if what == "stories":
-            os.environ["DIALER_RANDOM_STORIES"] = str(chosen.stories)
-            status = pytest.main(["-q", "-n", "2", "tests/faults/test_random_faults.py"])
-            if status:
-                sys.exit(int(status))
+            stories(chosen.stories)
         elif what == "week":
             with redis_server() as url:
                 run_virtually(week, url, calls=chosen.calls, agents=30, seed=chosen.seed)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
+from collections.abc import Callable
 from typing import Final
 
 import pytest
@@ -17,7 +17,7 @@ from tests.faults.stories import AGENTS
 from tests.faults.virtual import VirtualHouse, run_virtually
 from tests.house import number
 
-EXAMPLES: Final = int(os.environ.get("DIALER_RANDOM_STORIES", "2000"))
+EXAMPLES: Final = 2000
 SHARDS: Final = 8  # one test each, for several cores
 # After a kill the dead man's handle of the originate is all there is: ring_seconds + connect_seconds + its margin.
 LONGEST_WAIT_SECONDS: Final = 60.0
@@ -45,12 +45,13 @@ async def story(
         await check_at_rest(house, longest_wait_seconds=LONGEST_WAIT_SECONDS)
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
-def test_random_faults(redis_url: str, shard: int) -> None:
+def tell_stories(redis_url: str, shard: int, count: int, told: Callable[[], None] = lambda: None) -> None:
+    """`count` stories, others for each shard; those of the test suite are always the same."""
+
     @settings(
-        max_examples=EXAMPLES // SHARDS,
+        max_examples=count,
         deadline=None,
-        derandomize=EXAMPLES == 2000,
+        derandomize=count == EXAMPLES // SHARDS,
         database=None,
         phases=(Phase.explicit, Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
@@ -64,5 +65,11 @@ def test_random_faults(redis_url: str, shard: int) -> None:
     def stories(seed: int, steps: list[tuple[float, Step]], digits: list[int], nailed_up: bool) -> None:
         note(f"{[(pause, step.__name__) for pause, step in steps]}")
         run_virtually(story, redis_url, seed * SHARDS + shard, steps, digits, nailed_up)
+        told()
 
     stories()
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_random_faults(redis_url: str, shard: int) -> None:
+    tell_stories(redis_url, shard, EXAMPLES // SHARDS)
