@@ -170,11 +170,11 @@ class DatabaseLedger:
                 return result
 
     async def replay(self) -> None:
-        """Writes what a former life left in the journal. Raises UnavailableError or OutcomeUnknownError."""
+        """Writes what a former life left in the journal, as soon as the database takes it."""
         kept = await self._journal.entries()
         for entry in kept:
             try:
-                await self._database.write(Result.from_json(entry).write)
+                await self._write_surely(Result.from_json(entry).write)
             except (ValueError, KeyError, InputRefusedError) as error:  # of a database that was another, say
                 log.error("journal_entry_not_written", error=str(error), entry=entry.decode(errors="replace"))
         if kept:

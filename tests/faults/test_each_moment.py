@@ -164,3 +164,24 @@ def test_every_command_is_refused(redis_url: str, phones: str) -> None:
             house.switch.faults.force("bgapi_refused", after=command)
 
         told(run, command, wrong)
+
+
+@pytest.mark.parametrize("trouble", [Trouble.REFUSED, Trouble.UNANSWERED])
+def test_the_database_is_away_when_a_daemon_starts_with_results_in_its_journal(
+    redis_url: str, trouble: Trouble
+) -> None:
+    found_in_journal = 0
+
+    def wrong(house: VirtualHouse) -> None:
+        def die() -> None:
+            nonlocal found_in_journal
+            found_in_journal = len(house.journal)
+            house.kill_now()
+
+        house.later(0.35, lambda: setattr(house.database_faults, "down", trouble))
+        house.later(8.0, die)
+        house.later(12.0, house.kill_now)  # while it waits
+        house.later(20.0, lambda: setattr(house.database_faults, "down", None))
+
+    run_virtually(a_few_calls, redis_url, wrong)
+    assert found_in_journal

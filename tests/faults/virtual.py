@@ -272,14 +272,17 @@ class VirtualHouse:
         await self._nursery.start(self._live)
 
     async def _live(self, task_status: trio.TaskStatus[None]) -> None:
-        over = self._over
+        over, started = self._over, False
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(self.daemon.live, self._stop, False)
+                    started = True
                     task_status.started()
         finally:
             over.set()
+            if not started:  # killed before it was up
+                task_status.started()
 
     def kill_now(self) -> None:
         """As kill -9: from now on nothing it says is heard. `kill` waits until it is gone."""
