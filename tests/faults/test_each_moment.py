@@ -150,7 +150,7 @@ def test_every_command_is_refused(redis_url: str, phones: str) -> None:
     def die(house: VirtualHouse) -> None:
         nonlocal before
         before = house.switch.faults.asked["bgapi_refused"]
-        house.later(0.9, house.kill_now)  # one talks by then
+        house.later(0.4, house.kill_now)  # one talks by then
 
     def run(wrong: Callable[[VirtualHouse], None]) -> VirtualHouse:
         return run_virtually(a_few_calls, redis_url, wrong, phones=f'"{phones}"')  # type: ignore[no-any-return]
