@@ -499,10 +499,10 @@ class PacingDesk:
         self._where[extension] = supply
         supply.wrap_up_ends(extension, trio.current_time(), idle=True)
 
-    def talk_began(self, extension: str) -> None:
+    def talk_began(self, extension: str, seconds_ago: float = 0.0) -> None:
         """The call became a conversation."""
         if extension in self._where:
-            self._where[extension].talk_begins(extension, trio.current_time())
+            self._where[extension].talk_begins(extension, trio.current_time() - seconds_ago)
 
     def agent_released(self, extension: str, wrap_up_seconds: float) -> None:
         """The call is over, for the agent."""

@@ -151,6 +151,34 @@ def test_what_was_learned_survives_a_kill_and_a_change_of_mode(redis_url: str) -
     in_virtual_time(redis_url, story, PEOPLE)
 
 
+def test_who_talks_through_a_restart_is_known_to_come_free(redis_url: str) -> None:
+    """A former life's conversations are in the supply as soon as they are adopted, as old as they are."""
+
+    async def story(house: VirtualHouse) -> None:
+        await house.begin([], TEN, running=False, wrap_up_seconds="5", **ONCE)
+        add_people(house, 90)
+        await house.begin_running()
+        await trio.sleep(30)
+        await house.kill()
+        talking = sum(person.partner is not None for person in house.customers())
+        assert talking >= 3
+        await trio.sleep(1)
+        await house.start()
+        await house.until(lambda: house.daemon.pacing.team("test").supplies, "adopted", 30)
+        supply = house.daemon.pacing.team("test").supply("fs")
+        assert supply.busy >= 3
+        began = supply._talking._began[: len(supply._talking)]
+        ages = sorted(trio.current_time() - began)
+        assert 1 < ages[0]
+        assert 5 < ages[-1] < 40
+        talks = supply.talks
+        await house.until(lambda: house.finished, "all called", 1000)
+        assert supply.talks > talks
+        await house.until(lambda: supply.free_agents(trio.current_time()) is not None and not supply.busy, "free", 30)
+
+    in_virtual_time(redis_url, story, PEOPLE)
+
+
 def test_campaigns_of_a_team_share_agents_by_priority(redis_url: str) -> None:
     async def story(house: VirtualHouse) -> None:
         await house.begin([], TEN[:3], running=False, team='"sales"', wrap_up_seconds="1", **ONCE)

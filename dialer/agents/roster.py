@@ -62,7 +62,7 @@ class Watcher(Protocol):
     def agent_claimed(self, extension: str, team: str, switch: str) -> None:
         """The agent is held for a call."""
 
-    def talk_began(self, extension: str) -> None:
+    def talk_began(self, extension: str, seconds_ago: float = 0.0) -> None:
         """The call became a conversation."""
 
     def agent_released(self, extension: str, wrap_up_seconds: float) -> None:
@@ -278,8 +278,14 @@ class Roster:
 
     async def hold_again(self, agents: Sequence[Agent]) -> dict[str, Claim]:
         """The claims that a former life of this daemon left on `agents`, by token; from now on they are renewed."""
+        now_ms = self._clock.now().timestamp() * 1000
         for agent in agents:
             self._held[agent.token] = _Held(agent.extension, agent.bridged)
+            for watcher in self._watchers:
+                watcher.agent_claimed(agent.extension, agent.campaign, agent.switch)
+                watcher.agent_wants(agent.extension, agent.wants)
+                if agent.bridged:
+                    watcher.talk_began(agent.extension, max(0.0, now_ms - agent.since_ms) / 1000)
         if agents:
             await self.renew([agent.token for agent in agents])
         return {
@@ -311,10 +317,11 @@ class Roster:
 
     async def bridged(self, claim: Claim) -> None:
         """Marks a claim as a conversation."""
-        if claim.token in self._held:
-            self._held[claim.token].bridged = True
-        for watcher in self._watchers:
-            watcher.talk_began(claim.extension)
+        held = self._held.get(claim.token)
+        if held is not None and not held.bridged:  # else it is known, and since when
+            held.bridged = True
+            for watcher in self._watchers:
+                watcher.talk_began(claim.extension)
         if not await self._do("bridged", claim.token, self._lease_ms):
             log.warning("claim_was_gone_at_bridge", agent=claim.extension, attempt=claim.token)
 
