@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import itertools
 import math
 import random
 from collections import deque
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.shared import tell
-from dialer.pacing.budget import TARGET_PART, Budget
+from dialer.pacing.budget import Budget
 from dialer.pacing.demand import PATIENCE_MOST_SECONDS, RING_MARGIN_SECONDS, Demand, tables_for
 from dialer.pacing.pacer import Answered, View
 from dialer.pacing.predictive import Predictive
@@ -32,8 +33,10 @@ GOAL_POINTS: Final = 0.6
 
 _LONGEST_RING_SECONDS: Final = 80  # of a thousand calls one rings longer
 _TICK_SECONDS: Final = 1.0  # at the latest after this the pacer is asked again
-_WARM_UP_SECONDS: Final = 2 * 3600.0
-_WINDOW_SECONDS: Final = 24 * 3600.0
+_WARM_UP_ANSWERS: Final = 6_000  # the pacer aims lower while few have answered in a window
+# Over which the limit is kept. The optimum keeps it in the long run only, as over a month; a day of few answers
+# leaves much to chance, and some regulators look at the day.
+WINDOWS: Final = {"30 days": 30 * 24 * 3600.0, "24 hours": 24 * 3600.0}
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -143,8 +146,11 @@ class MemorylessTeam:
         return gains, values
 
 
-def simulate(agents: int, answer_probability: float, hours: float, seed: int) -> Outcome:
-    """The pacer as it is, in the same model: asked at each event, and again when nothing happens for a moment."""
+def simulate(agents: int, answer_probability: float, hours: float, seed: int, window_seconds: float) -> Outcome:
+    """The pacer as it is, in the same model: asked at each event, and again when nothing happens for a moment.
+
+    `window_seconds` is the time over which the limit is kept; the optimum keeps it in the long run only.
+    """
     dice = random.Random(seed)
     demand = Demand(tables_for(_LONGEST_RING_SECONDS))
     supply = Supply(_LONGEST_RING_SECONDS + RING_MARGIN_SECONDS + PATIENCE_MOST_SECONDS)
@@ -154,15 +160,16 @@ def simulate(agents: int, answer_probability: float, hours: float, seed: int) ->
     events: list[tuple[float, str, str]] = []  # (at, of a call or "", of an agent or "")
     window: deque[tuple[float, bool]] = deque()  # live answers of the day: when, abandoned or not
     abandoned_in_window = calls = answered = abandoned = 0
+    warm_up = _WARM_UP_ANSWERS
     busy_seconds = last = 0.0
-    end = _WARM_UP_SECONDS + hours * 3600
-    while last < end:
+    begun = math.inf  # the warm-up was over
+    while last < begun + hours * 3600:
         now, call, agent = (
             heapq.heappop(events)
             if events and events[0][0] < last + _TICK_SECONDS
             else (last + _TICK_SECONDS, "", "")
         )
-        counted = now > _WARM_UP_SECONDS
+        counted = now > begun
         busy_seconds += (agents - len(idle)) * (now - last) * counted
         last = now
         if agent:
@@ -175,6 +182,9 @@ def simulate(agents: int, answer_probability: float, hours: float, seed: int) ->
             demand.answered(call, now)
             answered += counted
             window.append((now, not idle))
+            warm_up -= 1
+            if not warm_up:
+                begun = now
             if idle:
                 agent = idle.pop(0)
                 demand.connected(call)
@@ -186,7 +196,7 @@ def simulate(agents: int, answer_probability: float, hours: float, seed: int) ->
                 budget.abandoned()
                 abandoned += counted
                 abandoned_in_window += 1
-        while window and window[0][0] < now - _WINDOW_SECONDS:
+        while window and window[0][0] < now - window_seconds:
             abandoned_in_window -= window.popleft()[1]
         view = View(
             now_seconds=now,
@@ -200,7 +210,7 @@ def simulate(agents: int, answer_probability: float, hours: float, seed: int) ->
             calls += 1
             demand.placed(str(calls), now)
             heapq.heappush(events, (now + dice.expovariate(1 / RING_SECONDS), str(calls), ""))
-    seconds = end - _WARM_UP_SECONDS
+    seconds = hours * 3600
     return Outcome(busy_seconds / seconds / agents, answered / seconds, abandoned / seconds)
 
 
@@ -209,10 +219,11 @@ def main() -> None:
     parser.add_argument("--agent-hours", type=float, default=1000, help="simulated for each case")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    for agents, answer_probability in CASES:
+    for (agents, answer_probability), (window, window_seconds) in itertools.product(CASES, WINDOWS.items()):
         team = MemorylessTeam(agents, answer_probability)
         optimum = team.optimum(LIMIT).occupancy
-        reached = simulate(agents, answer_probability, arguments.agent_hours / agents, arguments.seed)
+        hours = arguments.agent_hours / agents
+        reached = simulate(agents, answer_probability, hours, arguments.seed, window_seconds)
         gap = 100 * (optimum - reached.occupancy)
         # The pacer aims below the limit, so as not to be over it half of the time: that part of the gap is meant.
         at_reached = team.optimum(reached.abandoned_share).occupancy
@@ -222,11 +233,11 @@ def main() -> None:
             "%",
             agents=agents,
             answer_probability=answer_probability,
+            limit_over=window,
             optimum_percent=round(100 * optimum, 2),
             gap_points=round(gap, 2),
             gap_points_at_abandoned=round(100 * (at_reached - reached.occupancy), 2),
             abandoned_percent=round(100 * reached.abandoned_share, 2),
-            aimed_at_percent=100 * TARGET_PART * LIMIT,
             goal=f"gap_points <= {GOAL_POINTS:g}",
             met=gap <= GOAL_POINTS,
         )

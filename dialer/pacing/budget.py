@@ -15,6 +15,10 @@ import attrs
 # Aimed at, and acted on, as parts of the limit: to be at the limit is to be over it half of the time.
 TARGET_PART: Final = 0.95
 CAP_PART: Final = 0.99
+# The loop leaves some two or three abandoned calls of a window to chance, and the cap keeps two more free. Where few
+# answer in a window, that is more than what is left between aim and limit: the cap would be met again and again.
+ROOM_CALLS: Final = 7.0
+LEAST_TARGET_PART: Final = 0.7
 GAIN: Final = 0.1
 SLOW_GAIN: Final = GAIN**2 / 6
 FIRST_OFFSET: Final = -5.0  # a risk of 0.7 %: what campaigns settle at is higher
@@ -41,6 +45,7 @@ class Budget:
         self.limit = limit
         self.untouched = True  # nobody was connected or abandoned yet, and no state restored
         self.balance = 0.0
+        self._live_answers: float | None = None
         self._offset = FIRST_OFFSET
         if state is not None:
             self.restore(state)
@@ -50,21 +55,29 @@ class Budget:
 
     def connected(self) -> None:
         """Somebody who answered was connected in time."""
-        self.balance = min(self.balance + self._target, BALANCE_MOST)
+        self.balance = min(self.balance + self.target, BALANCE_MOST)
         self._drift()
 
     def abandoned(self, people: float = 1.0) -> None:
         """Somebody who answered was not; less than 1 for a machine that may have been a person."""
-        self.balance -= people * (1 - self._target)
+        self.balance -= people * (1 - self.target)
         self._drift()
 
     def _drift(self) -> None:
         self.untouched = False
-        self._offset += SLOW_GAIN * self._target * (self.balance - BALANCE_WANTED)
+        self._offset += SLOW_GAIN * self.target * (self.balance - BALANCE_WANTED)
+
+    def sees(self, live_answers: float) -> None:
+        """So many have answered in the window that has the fewest."""
+        self._live_answers = live_answers
 
     @property
-    def _target(self) -> float:
-        return TARGET_PART * self.limit
+    def target(self) -> float:
+        """The share aimed at."""
+        if self._live_answers is None:
+            return TARGET_PART * self.limit
+        with_room = self.limit - ROOM_CALLS / max(1.0, self._live_answers)
+        return min(TARGET_PART * self.limit, max(LEAST_TARGET_PART * self.limit, with_room))
 
     @property
     def theta(self) -> float:

@@ -97,6 +97,17 @@ def test_the_first_answers_leave_no_room() -> None:
     assert 2 / (first + 1) <= CAP_PART * 0.03
 
 
+@pytest.mark.parametrize(
+    ("live_answers", "target"), [(None, 0.0285), (0, 0.021), (500, 0.021), (2_000, 0.0265), (4_667, 0.0285)]
+)
+def test_where_few_answer_it_aims_lower(live_answers: float | None, target: float) -> None:
+    """What is aimed at leaves room below the limit for seven calls, of which the cap keeps two."""
+    budget = Budget()
+    if live_answers is not None:
+        budget.sees(live_answers)
+    assert budget.target == pytest.approx(target, abs=1e-6)
+
+
 @given(st.floats(-1e9, 25), st.floats(-1e9, 1e9), st.integers(0, 60), st.booleans())
 def test_the_risk_is_a_probability_whatever_happened(
     balance: float, offset: float, steps: int, abandoned: bool
