@@ -33,7 +33,7 @@ GOAL_POINTS: Final = 0.6
 
 _LONGEST_RING_SECONDS: Final = 80  # of a thousand calls one rings longer
 _TICK_SECONDS: Final = 1.0  # at the latest after this the pacer is asked again
-_WARM_UP_ANSWERS: Final = 6_000  # the pacer aims lower while few have answered in a window
+_WARM_UP_ANSWERS: Final = 6_000  # two days with five agents
 # Over which the limit is kept. The optimum keeps it in the long run only, as over a month; a day of few answers
 # leaves much to chance, and some regulators look at the day.
 WINDOWS: Final = {"30 days": 30 * 24 * 3600.0, "24 hours": 24 * 3600.0}
@@ -158,9 +158,8 @@ def simulate(agents: int, answer_probability: float, hours: float, seed: int, wi
     pacer = Predictive(supply, demand, budget, patience_seconds=0.0, cancels=False)
     idle = [str(agent) for agent in range(agents)]
     events: list[tuple[float, str, str]] = []  # (at, of a call or "", of an agent or "")
-    window: deque[tuple[float, bool]] = deque()  # live answers of the day: when, abandoned or not
-    abandoned_in_window = calls = answered = abandoned = 0
-    warm_up = _WARM_UP_ANSWERS
+    window: deque[tuple[float, bool]] = deque()  # live answers: when, abandoned or not
+    abandoned_in_window = calls = answered = abandoned = ever = abandoned_ever = 0
     busy_seconds = last = 0.0
     begun = math.inf  # the warm-up was over
     while last < begun + hours * 3600:
@@ -182,8 +181,8 @@ def simulate(agents: int, answer_probability: float, hours: float, seed: int, wi
             demand.answered(call, now)
             answered += counted
             window.append((now, not idle))
-            warm_up -= 1
-            if not warm_up:
+            ever += 1
+            if ever == _WARM_UP_ANSWERS:
                 begun = now
             if idle:
                 agent = idle.pop(0)
@@ -196,6 +195,7 @@ def simulate(agents: int, answer_probability: float, hours: float, seed: int, wi
                 budget.abandoned()
                 abandoned += counted
                 abandoned_in_window += 1
+                abandoned_ever += 1
         while window and window[0][0] < now - window_seconds:
             abandoned_in_window -= window.popleft()[1]
         view = View(
@@ -204,7 +204,7 @@ def simulate(agents: int, answer_probability: float, hours: float, seed: int, wi
             ringing=demand.ringing,
             waiting=0,
             in_flight=demand.ringing + agents - len(idle),
-            windows=(Answered(len(window), abandoned_in_window),),
+            windows=(Answered(len(window), abandoned_in_window), Answered(ever, abandoned_ever)),
         )
         for _ in range(pacer.decide(view).calls):
             calls += 1

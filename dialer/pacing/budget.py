@@ -8,6 +8,7 @@ forecast's errors. A second integral, critically slow, takes away what would be 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import attrs
@@ -15,8 +16,9 @@ import attrs
 # Aimed at, and acted on, as parts of the limit: to be at the limit is to be over it half of the time.
 TARGET_PART: Final = 0.95
 CAP_PART: Final = 0.99
-# The loop leaves some two or three abandoned calls of a window to chance, and the cap keeps two more free. Where few
-# answer in a window, that is more than what is left between aim and limit: the cap would be met again and again.
+# The loop holds the abandoned calls since the start, and leaves those between two moments to chance by some three; the
+# cap keeps two more free. Where few answer within a window that rolls, that is more than what is left between aim and
+# limit: the cap would be met again and again.
 ROOM_CALLS: Final = 7.0
 LEAST_TARGET_PART: Final = 0.7
 GAIN: Final = 0.1
@@ -45,7 +47,7 @@ class Budget:
         self.limit = limit
         self.untouched = True  # nobody was connected or abandoned yet, and no state restored
         self.balance = 0.0
-        self._live_answers: float | None = None
+        self._live_answers: float | None = None  # in the shortest window, if it rolls
         self._offset = FIRST_OFFSET
         if state is not None:
             self.restore(state)
@@ -67,9 +69,10 @@ class Budget:
         self.untouched = False
         self._offset += SLOW_GAIN * self.target * (self.balance - BALANCE_WANTED)
 
-    def sees(self, live_answers: float) -> None:
-        """So many have answered in the window that has the fewest."""
-        self._live_answers = live_answers
+    def sees(self, live_answers: Sequence[float]) -> None:
+        """So many have answered in each window that counts."""
+        rolls = max(live_answers) > min(live_answers)  # the shorter one has lost some
+        self._live_answers = min(live_answers) if rolls else None
 
     @property
     def target(self) -> float:

@@ -164,7 +164,7 @@ class Predictive:
         now_seconds = view.now_seconds
         answers = [demand.answers(now_seconds) for demand in (self._demand, *self._others())]
         free = self._supply.free_agents(now_seconds)
-        self._budget.sees(min(window.live for window in view.windows))
+        self._budget.sees([window.live for window in view.windows])
         unsafe = view.trouble or self._too_little_known(view)
         if unsafe:
             return clipped(floor_of(view), f"progressive: {unsafe}", HeldBy.SAFE_MODE, view)

@@ -26,7 +26,7 @@ class Ratio:
         idle = max(0, view.idle_agents - view.waiting)
         # Whoever is to answer and has no idle agent may be abandoned.
         at_risk = max(0.0, float(self._demand.answers(view.now_seconds).mean[-1]) - idle)
-        self._budget.sees(min(window.live for window in view.windows))
+        self._budget.sees([window.live for window in view.windows])
         if any(self._budget.is_spent(window.live, window.abandoned, at_risk) for window in view.windows):
             limit = f"{self._budget.limit:.1%} of those who answer may be abandoned"
             return clipped(floor, f"progressive: no more than {limit}", HeldBy.BUDGET, view)

@@ -98,13 +98,21 @@ def test_the_first_answers_leave_no_room() -> None:
 
 
 @pytest.mark.parametrize(
-    ("live_answers", "target"), [(None, 0.0285), (0, 0.021), (500, 0.021), (2_000, 0.0265), (4_667, 0.0285)]
+    ("live_answers", "target"),
+    [
+        ([0, 0], 0.0285),
+        ([500, 500], 0.0285),  # nothing has left the shorter window yet
+        ([0, 9_000], 0.021),
+        ([500, 501], 0.021),
+        ([2_000, 9_000], 0.0265),
+        ([4_667, 9_000], 0.0285),
+    ],
 )
-def test_where_few_answer_it_aims_lower(live_answers: float | None, target: float) -> None:
+def test_where_few_answer_in_a_window_that_rolls_it_aims_lower(live_answers: list[float], target: float) -> None:
     """What is aimed at leaves room below the limit for seven calls, of which the cap keeps two."""
     budget = Budget()
-    if live_answers is not None:
-        budget.sees(live_answers)
+    assert budget.target == pytest.approx(0.0285)
+    budget.sees(live_answers)
     assert budget.target == pytest.approx(target, abs=1e-6)
 
 
