@@ -16,9 +16,9 @@ import attrs
 # Aimed at, and acted on, as parts of the limit: to be at the limit is to be over it half of the time.
 TARGET_PART: Final = 0.95
 CAP_PART: Final = 0.99
-# The loop holds the abandoned calls since the start, and leaves those between two moments to chance by some three; the
-# cap keeps two more free. Where few answer within a window that rolls, that is more than what is left between aim and
-# limit: the cap would be met again and again.
+# The loop holds the abandoned calls since the start, and leaves those between two moments to chance by some three;
+# the cap keeps two more free. Where few answer within a window that rolls, that is more than what is left between aim
+# and limit: the cap would be met again and again.
 ROOM_CALLS: Final = 7.0
 LEAST_TARGET_PART: Final = 0.7
 GAIN: Final = 0.1
