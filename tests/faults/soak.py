@@ -1,7 +1,7 @@
 """Long runs: `python -m tests.faults.soak`, or `make soak`.
 
     stories    random stories as in test_random_faults.py, 100,000 of them
-    week       a virtual week, 1,000,000 calls, a random fault every few minutes
+    week       a virtual week, 1,000,000 calls, a random fault every few minutes; a house of its own on each core
     hour       one hour of real time at 50 calls/s, real processes, 10 SIGKILLs and a Redis that is killed
 
 Each prints one JSON line an hour, and fails with the seed when a promise is broken.
@@ -18,9 +18,10 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -183,6 +184,7 @@ async def week(redis_url: str, *, calls: int, agents: int, seed: int) -> None:
                         "soak.week",
                         live.calls,
                         "calls",
+                        seed=seed,
                         virtual_hours=hours / 4,
                         faults=sum(live.faults.values()),
                         memory_mb=round(psutil.Process().memory_info().rss / 1e6, 1),
@@ -202,14 +204,14 @@ async def week(redis_url: str, *, calls: int, agents: int, seed: int) -> None:
             await comes_to_rest(house, agents)
             nursery.cancel_scope.cancel()
         await check_at_rest(house, longest_wait_seconds=LONGEST_WAIT_SECONDS)
-        tell("soak.week.done", live.calls, "calls", faults=dict(live.faults))
+        tell("soak.week.done", live.calls, "calls", seed=seed, faults=dict(live.faults))
 
 
-def stories(count: int) -> None:
-    """So many random stories, on all cores; the first that breaks a promise ends them with its error."""
+def on_all_cores(work: Callable[[int, int], None], count: int) -> None:
+    """`work(shard, its part of count)` in a process for each core; the first broken promise ends all with its error."""
     shards = os.cpu_count() or 1
     with ProcessPoolExecutor(shards, multiprocessing.get_context("spawn")) as pool:
-        running = [pool.submit(_some_stories, shard, count // shards) for shard in range(shards)]
+        running = [pool.submit(work, shard, count // shards) for shard in range(shards)]
         for done in as_completed(running):
             if done.exception() is not None:
                 for process in multiprocessing.active_children():
@@ -230,6 +232,11 @@ def _some_stories(shard: int, count: int) -> None:
         tell_stories(url, shard, count, tell_how_far)
 
 
+def _a_week(seed: int, shard: int, calls: int) -> None:
+    with redis_server() as url:
+        run_virtually(week, url, calls=calls, agents=30, seed=seed + shard)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", default=["stories", "week", "hour"])
@@ -241,10 +248,9 @@ def main() -> None:
     print(f"seed {chosen.seed}", flush=True)
     for what in chosen.what:
         if what == "stories":
-            stories(chosen.stories)
+            on_all_cores(_some_stories, chosen.stories)
         elif what == "week":
-            with redis_server() as url:
-                run_virtually(week, url, calls=chosen.calls, agents=30, seed=chosen.seed)
+            on_all_cores(partial(_a_week, chosen.seed), chosen.calls)
         elif what == "hour":
             from tests.faults.real_time import hour
 
