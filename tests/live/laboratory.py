@@ -38,6 +38,7 @@ from .machinery import (
     Milliseconds,
     filled,
     find_binary,
+    free_media_port,
     free_ports,
     is_free,
     pause,
@@ -323,7 +324,8 @@ class SipProcess:
         binary = find_binary("sipp")
         if binary is None:
             raise LaboratoryError("no `sipp` on the PATH, nor named by DIALER_SIPP")
-        control, media = free_ports(2)
+        (control,) = free_ports(1)
+        media = free_media_port({self.port, control})
         logs = self.laboratory.directory / "log"
         # The watchdog ends a SIPp that was not scheduled for a while, which on a busy machine is no fault of its own.
         options = f"-i {HOST} -p {self.port} -bind_local -mi {HOST} -mp {media} -ci {HOST} -cp {control}".split()

@@ -11,7 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import trio
@@ -109,6 +109,15 @@ def free_ports(count: int) -> list[int]:
                     continue
             found.append(port)
     return found
+
+
+def free_media_port(taken: Collection[int]) -> int:
+    """Where a SIPp can send sound from: it binds the ports for video too, two and three further on."""
+    while True:
+        (first,) = free_ports(1)
+        block = range(first, first + 4)
+        if not set(block) & set(taken) and all(is_free(port) for port in block):
+            return first
 
 
 @contextlib.contextmanager
