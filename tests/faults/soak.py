@@ -208,7 +208,7 @@ async def week(redis_url: str, *, calls: int, agents: int, seed: int) -> None:
 
 
 def on_all_cores(work: Callable[[int, int], None], count: int) -> None:
-    """`work(shard, its part of count)` in a process for each core; the first broken promise ends all with its error."""
+    """`work(shard, its part of count)` in a process for each core; a broken promise ends them all with its error."""
     shards = os.cpu_count() or 1
     with ProcessPoolExecutor(shards, multiprocessing.get_context("spawn")) as pool:
         running = [pool.submit(work, shard, count // shards) for shard in range(shards)]
