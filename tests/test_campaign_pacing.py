@@ -169,7 +169,7 @@ def test_who_talks_through_a_restart_is_known_to_come_free(redis_url: str) -> No
         assert supply.busy >= 3
         began = supply._talking._began[: len(supply._talking)]
         ages = sorted(trio.current_time() - began)
-        assert ages[0] > 1
+        assert ages[-2] > 1  # they talked before the restart: this life cannot have known them for so long
         assert 5 < ages[-1] < 40
         talks = supply.talks
         await house.until(lambda: house.finished, "all called", 1000)
