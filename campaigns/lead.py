@@ -8,7 +8,7 @@ a number of "call 212…", of two numbers in one cell, or of a spreadsheet's "49
 from __future__ import annotations
 
 import re
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 import attrs
 import phonenumbers
@@ -26,6 +26,17 @@ class LeadStatus(StrEnum):
     DONE = "done"  # somebody spoke to an agent, or heard the message
     EXHAUSTED = "exhausted"  # tried as often as the campaign allows
     DEAD = "dead"  # not to be tried again: no such number, refused, or opted out
+    SUPPRESSED = "suppressed"  # on a do-not-call list, until it is taken off it
+    WITHDRAWN = "withdrawn"  # taken out of its list by a person
+
+
+class Queue(IntEnum):
+    """What a lead waits for its turn in. The values are stored, and lower ones are served first."""
+
+    URGENT = 0  # a trunk has failed it a moment ago, and another is to carry it
+    CALLBACK = 1  # promised to the person
+    RETRY = 2  # called before
+    NEW = 3
 
 
 @attrs.frozen

@@ -6,7 +6,7 @@ values, in text, so that a database can be read by people and a new member needs
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
@@ -16,18 +16,20 @@ from sqlalchemy import (
     Dialect,
     Index,
     Integer,
+    SmallInteger,
     String,
     Text,
     TypeDecorator,
     UniqueConstraint,
     false,
     text,
+    true,
 )
 from sqlmodel import Field, SQLModel
 
 from campaigns.campaign import CampaignStatus
 from campaigns.disposition import Disposition
-from campaigns.lead import LeadStatus
+from campaigns.lead import LeadStatus, Queue
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -73,6 +75,9 @@ class EnumText(TypeDecorator[E], Generic[E]):
 _Big: Any = BigInteger().with_variant(Integer(), "sqlite")
 
 
+_RESTING = "queue IS NULL AND status IN ('new', 'waiting')"
+
+
 def _moment(*, nullable: bool = False) -> Any:
     return Field(default=None, nullable=True, sa_type=UtcDateTime) if nullable else Field(sa_type=UtcDateTime)
 
@@ -97,26 +102,91 @@ class CampaignRow(SQLModel, table=True):
     updated_at: datetime = _moment()
 
 
+class LeadListRow(SQLModel, table=True):
+    """A list of a campaign: what was uploaded together, and how it takes turns with the campaign's other lists."""
+
+    __tablename__ = "lead_list"
+    __table_args__ = (UniqueConstraint("campaign_id", "name", name="uq_lead_list_name"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    campaign_id: int = Field(foreign_key="campaign.id")
+    name: str = Field(max_length=63)
+    source: str = Field(default="", sa_type=Text)  # the file it came from first
+    active: bool = True  # a list that is not active keeps its leads, and none of them is called
+    priority: int = 0  # the higher one is called empty before the next gets a turn
+    weight: int = 1  # among lists of one priority: turns in proportion
+    newest_first: bool = False
+    credit: float = 0.0  # turns owed to it by the others, as `campaigns.turns` keeps them
+    created_at: datetime = _moment()
+    updated_at: datetime = _moment()
+
+
 class LeadRow(SQLModel, table=True):
-    """A number of a campaign's lists. `due_at` is when it may be tried next, and means nothing once it is final."""
+    """Somebody to be called, by the number that is their turn.
+
+    A lead that is NEW or WAITING stands in one of two places. In a `queue` (see `lead.Queue`) it may be called at
+    once, as far as is known; without one it rests until `due_at`. `due_at` means nothing once the lead is final.
+    """
 
     __tablename__ = "lead"
     __table_args__ = (
-        UniqueConstraint("campaign_id", "number", name="uq_lead_campaign_number"),
-        # What is callable next: one status of one campaign, in the order of this index.
-        Index("ix_lead_callable", "campaign_id", "status", "due_at", "id"),
+        # What is called next: the queues of a campaign, list by list, in order.
+        Index(
+            "ix_lead_ready",
+            "campaign_id",
+            "queue",
+            "list_id",
+            "priority",
+            "id",
+            sqlite_where=text("queue IS NOT NULL"),
+            postgresql_where=text("queue IS NOT NULL"),
+        ),
+        # Who has rested long enough.
+        Index(
+            "ix_lead_resting",
+            "campaign_id",
+            "due_at",
+            "id",
+            sqlite_where=text(_RESTING),
+            postgresql_where=text(_RESTING),
+        ),
+        Index("ix_lead_status", "campaign_id", "status"),
+        Index("ix_lead_number", "number"),
+        Index(
+            "ix_lead_external_key",
+            "campaign_id",
+            "external_key",
+            sqlite_where=text("external_key IS NOT NULL"),
+            postgresql_where=text("external_key IS NOT NULL"),
+        ),
     )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=_Big)
     campaign_id: int = Field(foreign_key="campaign.id")
-    number: str = Field(max_length=16)  # E.164
-    zones: str = Field(sa_type=Text)  # JSON list of zone names
+    list_id: int = Field(foreign_key="lead_list.id")
+    number: str = Field(max_length=16)  # E.164; of several, the one to be called next
+    zones: str = Field(sa_type=Text)  # JSON list of zone names: where that number may be
+    region: str | None = Field(default=None, max_length=8)  # ISO 3166-2, like US-FL, or the country alone
+    kind: str = Field(default="unknown", max_length=16, sa_column_kwargs={"server_default": "unknown"})
+    # All numbers in their order, when there are several: a JSON list of [number, zones, kind, region].
+    numbers: str = Field(default="[]", sa_type=Text, sa_column_kwargs={"server_default": "[]"})
+    number_no: int = Field(default=0, sa_column_kwargs={"server_default": "0"})  # which of `numbers` is `number`
     external_key: str | None = Field(default=None, sa_type=Text)  # what the list's owner calls it
+    account: str | None = Field(default=None, sa_type=Text)  # whom several leads belong to
     fields: str = Field(default="{}", sa_type=Text)  # JSON object: the list's other columns
     status: LeadStatus = _enum(LeadStatus)
+    queue: Queue | None = Field(default=Queue.NEW, nullable=True, sa_type=SmallInteger)
+    priority: int = Field(default=0, sa_column_kwargs={"server_default": "0"})  # within its list, the higher first
     attempts: int = 0
     due_at: datetime = _moment()
+    put_off_by: str | None = Field(default=None, max_length=32)  # the rule it rests for; None after an attempt
     last_disposition: Disposition | None = _enum(Disposition, nullable=True)
+    agent_disposition: str | None = Field(default=None, max_length=63)  # what the last agent said of it
+    history: str = Field(default="{}", sa_type=Text, sa_column_kwargs={"server_default": "{}"})  # see recycle.History
+    callback_at: datetime | None = _moment(nullable=True)  # promised to the person
+    callback_agent: str | None = Field(default=None, max_length=64)  # and by whom, if by nobody else
+    consent_at: datetime | None = _moment(nullable=True)
+    consent_evidence: str | None = Field(default=None, sa_type=Text)
     created_at: datetime = _moment()
     updated_at: datetime = _moment()
 
@@ -133,6 +203,16 @@ class AttemptRow(SQLModel, table=True):
             sqlite_where=text("closed_at IS NULL"),
             postgresql_where=text("closed_at IS NULL"),
         ),
+        # How often somebody has been called lately: what caps count.
+        Index("ix_attempt_number", "number", "opened_at"),
+        Index("ix_attempt_lead", "lead_id", "opened_at"),
+        Index(
+            "ix_attempt_account",
+            "account",
+            "opened_at",
+            sqlite_where=text("account IS NOT NULL"),
+            postgresql_where=text("account IS NOT NULL"),
+        ),
     )
 
     uuid: str = Field(primary_key=True, max_length=36)
@@ -142,7 +222,13 @@ class AttemptRow(SQLModel, table=True):
     gateway: str = Field(max_length=63)
     switch: str = Field(sa_type=Text)
     node: str = Field(max_length=63)
+    account: str | None = Field(default=None, sa_type=Text)
+    caller_id: str | None = Field(default=None, max_length=32)  # of the trunk's pool
     attempt_no: int
+    # What became of it, as caps count it; known once it is closed.
+    counted: bool = Field(default=True, sa_column_kwargs={"server_default": true()})  # a phone may have rung
+    answered: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    talked: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     # Shown to an agent first: nothing has been sent yet. Cleared before the originate is.
     offered: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     opened_at: datetime = _moment()
@@ -213,6 +299,67 @@ class AbandonmentHourRow(SQLModel, table=True):
     false_positive_permille: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})  # their sum
 
 
+class CallOutcomeRow(SQLModel, table=True):
+    """What an agent said of a conversation, in the campaign's own words; beside the CDR, which is never changed."""
+
+    __tablename__ = "call_outcome"
+
+    attempt_uuid: str = Field(primary_key=True, max_length=36, foreign_key="attempt.uuid")
+    campaign_id: int = Field(foreign_key="campaign.id")
+    lead_id: int = Field(foreign_key="lead.id", sa_type=_Big)
+    agent: str = Field(max_length=64)
+    name: str = Field(max_length=63)
+    set_by: str = Field(max_length=16)  # agent, key or default
+    note: str | None = Field(default=None, sa_type=Text)
+    callback_at: datetime | None = _moment(nullable=True)
+    callback_agent: str | None = Field(default=None, max_length=64)
+    set_at: datetime = _moment()
+
+
+class SuppressionRow(SQLModel, table=True):
+    """A number, or all numbers that begin alike, that must not be called: by anybody, a seller, or a campaign."""
+
+    __tablename__ = "suppression"
+    __table_args__ = (UniqueConstraint("pattern", "is_prefix", "scope", "scope_name", name="uq_suppression"),)
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=_Big)
+    pattern: str = Field(max_length=16)  # E.164, or the beginning of it
+    is_prefix: bool = False
+    scope: str = Field(max_length=16)  # system, seller or campaign
+    scope_name: str = Field(default="", max_length=63)  # which seller or campaign
+    source: str = Field(sa_type=Text)  # where it is from: a register, a file, the key of a phone
+    reason: str = Field(default="", sa_type=Text)
+    added_by: str = Field(max_length=64)
+    added_at: datetime = _moment()
+    expires_at: datetime | None = _moment(nullable=True)
+
+
+class CallerIdDayRow(SQLModel, table=True):
+    """How many calls have shown a number on one day (of UTC)."""
+
+    __tablename__ = "caller_id_day"
+
+    caller_id: str = Field(primary_key=True, max_length=32)
+    day: date = Field(primary_key=True)
+    calls: int
+
+
+class AuditRow(SQLModel, table=True):
+    """A change that a person made: who, when, to what, and what it was before and after."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index("ix_audit_subject", "kind", "subject", "id"),)
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=_Big)
+    at: datetime = _moment()
+    who: str = Field(max_length=64)
+    action: str = Field(max_length=32)
+    kind: str = Field(max_length=32)  # campaign, list, lead, suppression, agent, dialer
+    subject: str = Field(sa_type=Text)  # which of them
+    before: str | None = Field(default=None, sa_type=Text)  # JSON
+    after: str | None = Field(default=None, sa_type=Text)  # JSON
+
+
 class AgentLoginRow(SQLModel, table=True):
     """What an agent last asked for. Redis has what is true now; this is for a Redis that has forgotten it."""
 
@@ -250,7 +397,7 @@ class ImportRow(SQLModel, table=True):
 
 
 class StagedLeadRow(SQLModel, table=True):
-    """A row of a list on its way in."""
+    """A row of a list on its way in, and what is to become of it."""
 
     __tablename__ = "staged_lead"
     __table_args__ = (UniqueConstraint("import_id", "number", name="uq_staged_lead_number"),)
