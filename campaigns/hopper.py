@@ -4,42 +4,48 @@ A lease is taken in one transaction with its attempts: the leads' status is comp
 only one gets a lead, and what is to be dialed is on disk before it is on the wire. It ends with
 `store.close_attempt`, or with `return_unsent` when nothing was sent.
 
-Leads are taken in the order they are due. One whose calling hours are shut is put off to the moment they open, so
-that it is looked at once and not every second; the index then leads past it. Each call looks at a bounded number of
-leads, however long the list is and whatever the hour.
+Leads that may be called stand in queues, in the order they are served: those a trunk has just failed, call-backs,
+and then list by list, by priority and weight, retries and new leads (`turns`). Everybody at the head of a queue is
+held to all rules (`rules.callable`) in this very transaction. Whoever a rule forbids is put off to the moment it
+allows the call, out of the queue, so that it is looked at once and not every second. Each lease looks at a bounded
+number of leads, however long the lists are and whatever the hour.
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from heapq import merge
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any, Final, Protocol
 
 import attrs
-from sqlalchemy import bindparam, case, delete, func, insert, select, tuple_, update
+from sqlalchemy import bindparam, case, delete, func, insert, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, col
 
-from campaigns.calling_window import WindowVerdict, verdict
-from campaigns.campaign import Campaign
+from campaigns import attempt_history, suppression_store
+from campaigns.attempt_history import Histories
 from campaigns.disposition import Disposition
-from campaigns.lead import LeadStatus
+from campaigns.lead import LeadNumber, LeadStatus, Queue, numbers_from_json
+from campaigns.recycle import History
+from campaigns.rules.callable import RuleBook
+from campaigns.rules.candidate import Candidate, PastCall
+from campaigns.rules.verdict import Verdict
+from campaigns.slots import Fit, Slot, Slots, needed_since
 from campaigns.tables import AttemptRow, LeadRow
+from campaigns.trunk import Trunk
+from campaigns.turns import Turns
 
-LOOKED_AT_MOST = 1_000  # leads in one lease: some 10 ms of the writer's time when all of them must be put off
-_SPARE = 10  # looked at beyond those wanted, at first: most leads that are due may be called
-_CALLABLE = (LeadStatus.NEW, LeadStatus.WAITING)
-_NO_MOMENT_YET = timedelta(days=1)  # hours that never open may have been changed by tomorrow
-
-
-@attrs.frozen
-class Slot:
-    """Room for one call: the uuid it will have, and where it will go out."""
-
-    uuid: str
-    gateway: str
-    switch: str
+LOOKED_AT_MOST: Final = 1_000  # leads in one lease: some 20 ms of the writer's time when all must be put off
+WOKEN_AT_MOST: Final = 1_000  # leads that have rested long enough, put into their queues by one lease
+_SPARE: Final = 10  # looked at beyond those wanted, at first: most leads in a queue may be called
+_CALLABLE: Final = (LeadStatus.NEW, LeadStatus.WAITING)
+_NO_MOMENT_YET: Final = timedelta(days=1)  # rules that never allow it may have been changed by tomorrow
+_AGENT_AGAIN: Final = timedelta(seconds=30)  # a call-back whose agent is not idle is looked at this often
+_BEYOND_ALL_IDS: Final = 2**62
+NOTHING_YET: Final = "{}"  # `history` of a lead that was never called
+WITHDRAWN: Final = "withdrawn"  # `put_off_by` of a lead that is withdrawn once its call has ended
 
 
 @attrs.frozen
@@ -55,174 +61,501 @@ class Lease:
     fields: Mapping[str, str]
     last_disposition: Disposition | None = None
     zones: tuple[str, ...] = ()
+    region: str | None = None
+    kind: str = "unknown"
+    numbers: tuple[LeadNumber, ...] = ()  # all of the lead's, when there are several
+    number_no: int = 0
+    account: str | None = None
+    caller_id: str | None = None  # of the trunk's pool; None leaves it to campaign and gateway
+    history: History = History()
+    callback: bool = False  # it was promised to the person
+    callback_agent: str | None = None  # and is for that agent only
 
 
-@attrs.frozen(order=True)
-class _Candidate:
-    due_at: datetime
+@attrs.frozen
+class Leased:
+    """What came of asking for leads: the leases, how many fitted no slot, and how many each rule has put off."""
+
+    leases: Sequence[Lease] = ()
+    unfitted: int = 0
+    blocked: Mapping[str, int] = attrs.field(factory=dict)
+
+
+@attrs.define
+class _Row:
+    """A lead in a queue, as the lease's query gives it."""
+
     id: int
-    number: str = attrs.field(order=False)
-    zones: str = attrs.field(order=False)
-    fields: str = attrs.field(order=False)
-    attempts: int = attrs.field(order=False)
-    last_disposition: Disposition | None = attrs.field(order=False)
+    number: str
+    zones: str
+    region: str | None
+    kind: str
+    numbers: str
+    number_no: int
+    account: str | None
+    fields: str
+    attempts: int
+    last_disposition: Disposition | None
+    history: str
+    callback_at: datetime | None
+    callback_agent: str | None
+    consent_at: datetime | None
+    consent_evidence: str | None
+    last_called_at: datetime | None
+
+
+class LeadFacts(Protocol):
+    """What of a lead's row rules want to know; a LeadRow has it, and so has a lease's own look at it."""
+
+    number: str
+    zones: str
+    region: str | None
+    kind: str
+    account: str | None
+    attempts: int
+    last_disposition: Disposition | None
+    history: str
+    callback_at: datetime | None
+    consent_at: datetime | None
+    consent_evidence: str | None
+    last_called_at: datetime | None
+
+
+def candidate_of(lead_id: int, lead: LeadFacts) -> Candidate:
+    """A lead as rules are told of it."""
+    return Candidate(
+        lead_id=lead_id,
+        number=lead.number,
+        zones=tuple(json.loads(lead.zones)),
+        region=lead.region,
+        kind=lead.kind,
+        account=lead.account,
+        attempts=lead.attempts,
+        last_disposition=lead.last_disposition,
+        consent_at=lead.consent_at,
+        consent_evidence=lead.consent_evidence,
+        last_called_at=lead.last_called_at,
+        refused_at=History.from_json(lead.history).refused_at if lead.history != NOTHING_YET else None,
+        callback_at=lead.callback_at,
+    )
+
+
+@attrs.frozen
+class _Group:
+    """Leads of one queue, list and priority: a range of the index."""
+
+    queue: int
+    list_id: int
+    priority: int
 
 
 def lease(
-    session: Session, campaign_row_id: int, campaign: Campaign, slots: Sequence[Slot], node: str, now: datetime
-) -> list[Lease]:
+    session: Session,
+    book: RuleBook,
+    slots: Sequence[Slot],
+    trunks: Mapping[str, Trunk],
+    node: str,
+    now: datetime,
+    *,
+    idle_agents: Collection[str] | None = None,
+) -> Leased:
     """A lead for each of `slots`, or as many as are callable at `now`, in order; the rest of the slots stay unused.
 
-    In preview they are leased to be offered: nothing goes out before `send`.
+    `trunks` are all that the campaign may use, by name, with or without a slot: a lead that none of them may carry
+    is put off, one that only the slots at hand do not fit stays where it is and is counted as unfitted. Call-backs
+    for one agent are leased only while `idle_agents` has them; None stands for all. In preview leads are leased to be
+    offered: nothing goes out before `send`.
 
     Fewer may come than there are when a great many had to be put off: they come next time.
     """
-    callable_now: list[_Candidate] = []
-    put_off: dict[datetime, list[int]] = defaultdict(list)
-    exhausted: list[int] = []
-    verdicts: dict[str, WindowVerdict] = {}
-    looked = 0
-    wanted = len(slots) + _SPARE
-    last: _Candidate | None = None
-    while len(callable_now) < len(slots) and looked < LOOKED_AT_MOST:
-        wanted = min(wanted, LOOKED_AT_MOST - looked)
-        candidates = _due(session, campaign_row_id, now, last, wanted)
-        looked += len(candidates)
-        for each in candidates:
-            if each.attempts >= campaign.retries.max_attempts:  # the manager has lowered it since
-                exhausted.append(each.id)
-                continue
-            found = verdicts.get(each.zones)
-            if found is None:
-                zones = campaign.zones_of(tuple(json.loads(each.zones)))
-                # A number that is nowhere cannot be called at a decent hour, until the campaign says where.
-                found = verdict(campaign.windows, zones, now) if zones else WindowVerdict(False, None, "no zone")
-                verdicts[each.zones] = found
-            if not found.allowed:
-                put_off[found.next_allowed_at or now + _NO_MOMENT_YET].append(each.id)
-                continue
-            callable_now.append(each)
-            if len(callable_now) == len(slots):
+    if not slots:
+        return Leased()
+    return _Leasing(session, book, slots, trunks, node, now, idle_agents).run()
+
+
+class _Leasing:
+    """One lease. What it has found out is kept until the end, and written then."""
+
+    def __init__(
+        self,
+        session: Session,
+        book: RuleBook,
+        slots: Sequence[Slot],
+        trunks: Mapping[str, Trunk],
+        node: str,
+        now: datetime,
+        idle_agents: Collection[str] | None,
+    ) -> None:
+        self._session = session
+        self._connection = session.connection()
+        self._book = book
+        self._campaign = book.campaign
+        self._campaign_id = book.campaign_id
+        self._slots = Slots(slots, trunks, now, self._shown, pooled=self._campaign.caller_id is None)
+        self._trunks = trunks
+        self._node = node
+        self._now = now
+        self._idle_agents = idle_agents
+        self._looked = 0
+        self._unfitted = 0
+        self._taken: list[tuple[_Row, Fit]] = []
+        self._put_off: dict[tuple[datetime, str], list[int]] = defaultdict(list)
+        self._ended: dict[LeadStatus, list[int]] = defaultdict(list)
+        self._blocked: Counter[str] = Counter()
+        self._places: dict[tuple[str, str | None], Verdict] = {}
+        self._histories = Histories()
+
+    def run(self) -> Leased:
+        wake(self._session, self._campaign_id, self._now)
+        groups = self._groups()
+        for queue in (Queue.URGENT, Queue.CALLBACK):
+            for group in groups:
+                if group.queue == queue:
+                    self._serve(self._callable([group]))
+        self._serve_lists([group for group in groups if group.queue in (Queue.RETRY, Queue.NEW)])
+        self._write_put_off()
+        return Leased(self._write_taken(), self._unfitted, dict(self._blocked))
+
+    @property
+    def _done(self) -> bool:
+        return not self._slots.left or self._looked >= LOOKED_AT_MOST
+
+    # In which order.
+
+    def _groups(self) -> list[_Group]:
+        """Every non-empty range of the campaign's queues, those of lists that are not active left out."""
+        rows = self._connection.execute(_GROUPS, {"campaign_id": self._campaign_id}).all()
+        self._lists = {
+            row.id: row
+            for row in self._connection.execute(_LISTS_OF, {"_campaign_id": self._campaign_id})
+            if row.active
+        }
+        return [_Group(*row) for row in rows if row.list_id in self._lists]
+
+    def _serve_lists(self, groups: Sequence[_Group]) -> None:
+        by_list: dict[int, list[_Group]] = defaultdict(list)
+        for group in groups:
+            by_list[group.list_id].append(group)
+        by_priority: dict[int, list[int]] = defaultdict(list)
+        for list_id in by_list:
+            by_priority[self._lists[list_id].priority].append(list_id)
+        for _, list_ids in sorted(by_priority.items(), reverse=True):
+            if self._done:
+                return
+            turns = Turns((one, self._lists[one].weight, self._lists[one].credit) for one in sorted(list_ids))
+            offers = {list_id: self._callable(self._in_order(by_list[list_id])) for list_id in list_ids}
+            while not self._done and (list_id := turns.next()) is not None:
+                if self._serve(offers[list_id], 1):
+                    turns.take(list_id)
+                else:
+                    turns.leave(list_id)
+            self._keep_credits(turns, list_ids)
+
+    def _in_order(self, groups: Sequence[_Group]) -> list[_Group]:
+        """Of one list: retries and new leads as the campaign says, the higher priority first."""
+        sign = -1 if self._campaign.new_first else 1
+        return sorted(groups, key=lambda group: (sign * group.queue, -group.priority))
+
+    def _keep_credits(self, turns: Turns, list_ids: Sequence[int]) -> None:
+        if len(list_ids) > 1:
+            changed = [
+                {"_id": list_id, "_credit": credit}
+                for list_id, credit in turns.credits.items()
+                if credit != self._lists[list_id].credit
+            ]
+            if changed:
+                self._connection.execute(_KEEP_CREDIT, changed)
+
+    def _serve(self, offered: Iterator[_Row], most: int | None = None) -> int:
+        """Gives slots to leads of `offered`, to `most` at most; how many got one."""
+        served = 0
+        while self._slots.left and (most is None or served < most):
+            row = next(offered, None)
+            if row is None:
                 break
-        if len(candidates) < wanted:
-            break
-        last = candidates[-1]
-        wanted *= 4
-    for due_at, ids in put_off.items():
-        _change(session, ids, {"due_at": due_at, "updated_at": now})
-    _change(session, exhausted, {"status": LeadStatus.EXHAUSTED, "updated_at": now})
-    return _take(session, campaign_row_id, callable_now, slots, node, now, offered=campaign.mode == "preview")
+            served += self._fit(row)
+        return served
+
+    def _callable(self, groups: Sequence[_Group]) -> Iterator[_Row]:
+        """Leads of `groups` that all rules allow, in order; those that are forbidden are noted on the way."""
+        for group in groups:
+            newest_first = self._lists[group.list_id].newest_first
+            wanted, after = self._slots.left + _SPARE, None
+            while not self._done:
+                wanted = min(wanted, LOOKED_AT_MOST - self._looked)
+                rows = self._page(group, newest_first, after, wanted)
+                self._looked += len(rows)
+                yield from self._allowed(rows)
+                if len(rows) < wanted:
+                    break
+                after = rows[-1].id
+                wanted *= 4
+
+    def _page(self, group: _Group, newest_first: bool, after: int | None, limit: int) -> list[_Row]:
+        values = {
+            "_campaign_id": self._campaign_id,
+            "_queue": group.queue,
+            "_list_id": group.list_id,
+            "_priority": group.priority,
+            "_after": after if after is not None else (_BEYOND_ALL_IDS if newest_first else 0),
+            "_limit": limit,
+        }
+        query = _NEWEST if newest_first else _OLDEST
+        return [_Row(*row) for row in self._connection.execute(query, values)]
+
+    # Who may be called.
+
+    def _allowed(self, rows: Sequence[_Row]) -> Iterator[_Row]:
+        candidates = [candidate_of(row.id, row) for row in rows]
+        forbidden = suppression_store.entries_for(self._session, [one.number for one in candidates])
+        since = self._needed_since()
+        if since is not None:
+            self._histories = attempt_history.of(self._session, candidates, since)
+        for row, candidate in zip(rows, candidates, strict=True):
+            verdict = self._book.verdict(
+                candidate,
+                self._histories.of(candidate),
+                forbidden.get(candidate.number, ()),
+                self._now,
+                place=self._place(row, candidate),
+            )
+            if verdict.allowed:
+                verdict = self._agent_verdict(row) or verdict
+            if verdict.allowed:
+                yield row
+            else:
+                self._note(row, verdict)
+
+    def _needed_since(self) -> datetime | None:
+        """How far back calls must be known: as rules ask, and today's where trunks count by the day."""
+        moments = self._book.history_since(self._now), needed_since(self._trunks.values(), self._now)
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def _place(self, row: _Row, candidate: Candidate) -> Verdict:
+        key = row.zones, row.region
+        found = self._places.get(key)
+        if found is None:
+            found = self._places[key] = self._book.place_verdict(candidate.zones, candidate.region, self._now)
+        return found
+
+    def _agent_verdict(self, row: _Row) -> Verdict | None:
+        """What forbids a call-back that only one agent is to make; None if nothing does."""
+        agent = self._callback_agent(row)
+        if agent is None or self._idle_agents is None or agent in self._idle_agents:
+            return None
+        return Verdict("callback_agent", False, f"promised by {agent}, who is not free", self._now + _AGENT_AGAIN)
+
+    def _callback_agent(self, row: _Row) -> str | None:
+        """Whose call-back it is, unless that agent has kept the person waiting for too long."""
+        if row.callback_at is None or row.callback_agent is None:
+            return None
+        patience = timedelta(minutes=self._campaign.callback_patience_minutes)
+        return row.callback_agent if self._now < row.callback_at + patience else None
+
+    def _note(self, row: _Row, verdict: Verdict) -> None:
+        self._blocked[verdict.rule] += 1
+        if verdict.rule == "attempts":  # the manager has lowered it since
+            self._ended[LeadStatus.EXHAUSTED].append(row.id)
+        elif verdict.rule == "suppressed" and verdict.allowed_at is None:
+            self._ended[LeadStatus.SUPPRESSED].append(row.id)
+        else:
+            self._put_off[verdict.allowed_at or self._now + _NO_MOMENT_YET, verdict.rule].append(row.id)
+
+    def _fit(self, row: _Row) -> bool:
+        """Gives `row` a slot; False if there is none for it."""
+        failed = History.from_json(row.history).failed_gateways if row.history != NOTHING_YET else ()
+        fit = self._slots.fit(row.number, row.region, self._histories.to_number(row.number), failed)
+        if isinstance(fit, Fit):
+            self._taken.append((row, fit))
+            return True
+        if fit is None:
+            self._unfitted += 1
+        else:
+            self._note(row, fit)
+        return False
+
+    def _shown(self, day: date) -> Counter[str]:
+        numbers = [one.number for trunk in self._trunks.values() for one in trunk.caller_ids]
+        return Counter(dict(self._connection.execute(_SHOWN, {"_day": day, "_numbers": numbers}).tuples().all()))
+
+    # What is written.
+
+    def _write_put_off(self) -> None:
+        for (moment, rule), ids in self._put_off.items():
+            _change(self._session, ids, {"queue": None, "due_at": moment, "put_off_by": rule, "updated_at": self._now})
+        for status, ids in self._ended.items():
+            _change(self._session, ids, {"queue": None, "status": status, "updated_at": self._now})
+
+    def _write_taken(self) -> list[Lease]:
+        if not self._taken:
+            return []
+        values = {
+            "status": LeadStatus.DIALING,
+            "queue": None,
+            "put_off_by": None,
+            "attempts": LeadRow.attempts + 1,
+            "updated_at": self._now,
+        }
+        changed = _change(self._session, [row.id for row, *_ in self._taken], values)
+        if changed != len(self._taken):  # cannot be while the rows are locked; better no lease than a lead twice
+            raise RuntimeError(f"{len(self._taken)} leads were to be leased, and {changed} could be")
+        leases = [self._lease_of(*taken) for taken in self._taken]
+        self._connection.execute(
+            insert(AttemptRow),
+            [
+                {
+                    "uuid": each.uuid,
+                    "lead_id": each.lead_id,
+                    "campaign_id": self._campaign_id,
+                    "number": each.number,
+                    "gateway": each.gateway,
+                    "switch": each.switch,
+                    "node": self._node,
+                    "account": each.account,
+                    "caller_id": each.caller_id,
+                    "attempt_no": each.attempt_no,
+                    "counted": True,
+                    "answered": False,
+                    "talked": False,
+                    "offered": self._campaign.mode == "preview",
+                    "opened_at": self._now,
+                    "closed_at": None,
+                }
+                    for each in leases
+            ],
+        )
+        shown = Counter((fit.caller_id, fit.day) for _, fit in self._taken if fit.caller_id is not None)
+        for (caller_id, day), calls in shown.items():
+            self._connection.execute(_show(self._session), {"caller_id": caller_id, "day": day, "calls": calls})
+        return leases
+
+    def _lease_of(self, row: _Row, fit: Fit) -> Lease:
+        return Lease(
+            uuid=fit.slot.uuid,
+            lead_id=row.id,
+            number=row.number,
+            gateway=fit.slot.gateway,
+            switch=fit.slot.switch,
+            attempt_no=row.attempts + 1,
+            fields=json.loads(row.fields),
+            last_disposition=row.last_disposition,
+            zones=tuple(json.loads(row.zones)),
+            region=row.region,
+            kind=row.kind,
+            numbers=numbers_from_json(row.numbers),
+            number_no=row.number_no,
+            account=row.account,
+            caller_id=fit.caller_id,
+            history=History.from_json(row.history),
+            callback=row.callback_at is not None,
+            callback_agent=self._callback_agent(row),
+        )
 
 
-_lead = SQLModel.metadata.tables[str(LeadRow.__tablename__)]
-_DUE = (
-    select(
-        _lead.c.due_at,
-        _lead.c.id,
-        _lead.c.number,
-        _lead.c.zones,
-        _lead.c.fields,
-        _lead.c.attempts,
-        _lead.c.last_disposition,
+_lead, _list, _shown_day = (SQLModel.metadata.tables[name] for name in ("lead", "lead_list", "caller_id_day"))
+
+# From range to range of the index, one step each, however many leads are in them.
+_GROUPS: Final = text(
+    """
+    WITH RECURSIVE step(id) AS (
+        SELECT (
+            SELECT id FROM lead WHERE campaign_id = :campaign_id AND queue IS NOT NULL
+            ORDER BY queue, list_id, priority LIMIT 1
+        )
+        UNION ALL
+        SELECT (
+            SELECT following.id FROM lead AS following
+            WHERE following.campaign_id = :campaign_id AND following.queue IS NOT NULL
+                AND (following.queue, following.list_id, following.priority)
+                    > (here.queue, here.list_id, here.priority)
+            ORDER BY following.queue, following.list_id, following.priority LIMIT 1
+        )
+        FROM step JOIN lead AS here ON here.id = step.id
     )
+    SELECT lead.queue, lead.list_id, lead.priority FROM step JOIN lead ON lead.id = step.id
+    """
+)
+_LISTS: Final = select(_list.c.id, _list.c.active, _list.c.priority, _list.c.weight, _list.c.newest_first, _list.c.credit)
+_LISTS_OF: Final = _LISTS.where(_list.c.campaign_id == bindparam("_campaign_id"))
+_KEEP_CREDIT: Final = (
+    update(_list).where(_list.c.id == bindparam("_id")).values(credit=bindparam("_credit"))
+)
+_PAGE: Final = (
+    select(*(_lead.c[field.name] for field in attrs.fields(_Row)))
     .where(
         _lead.c.campaign_id == bindparam("_campaign_id"),
-        _lead.c.status == bindparam("_status"),
+        _lead.c.queue == bindparam("_queue"),
+        _lead.c.list_id == bindparam("_list_id"),
+        _lead.c.priority == bindparam("_priority"),
+    )
+    .limit(bindparam("_limit"))
+    .with_for_update(skip_locked=True)  # PostgreSQL; SQLite's writer is alone from BEGIN IMMEDIATE on
+)
+_OLDEST: Final = _PAGE.where(_lead.c.id > bindparam("_after")).order_by(_lead.c.id)
+_NEWEST: Final = _PAGE.where(_lead.c.id < bindparam("_after")).order_by(_lead.c.id.desc())
+_SHOWN: Final = select(_shown_day.c.caller_id, _shown_day.c.calls).where(
+    _shown_day.c.day == bindparam("_day"), _shown_day.c.caller_id.in_(bindparam("_numbers", expanding=True))
+)
+_RESTED: Final = (
+    select(_lead.c.id)
+    .where(
+        _lead.c.campaign_id == bindparam("_campaign_id"),
+        _lead.c.queue.is_(None),
+        _lead.c.status.in_(_CALLABLE),
         _lead.c.due_at <= bindparam("_now"),
     )
     .order_by(_lead.c.due_at, _lead.c.id)
     .limit(bindparam("_limit"))
-    .with_for_update(skip_locked=True)  # PostgreSQL; SQLite's writer is alone from BEGIN IMMEDIATE on
+    .with_for_update(skip_locked=True)
 )
-_DUE_AFTER = _DUE.where(
-    tuple_(_lead.c.due_at, _lead.c.id)
-    > tuple_(bindparam("_after_due_at", type_=_lead.c.due_at.type), bindparam("_after_id", type_=_lead.c.id.type))
+# Where a lead waits for its turn, by what is known of it.
+_QUEUE_OF: Final = case(
+    (_lead.c.callback_at.is_not(None), Queue.CALLBACK.value),
+    (_lead.c.status == LeadStatus.WAITING, Queue.RETRY.value),
+    else_=Queue.NEW.value,
 )
 
 
-def _due(
-    session: Session, campaign_row_id: int, now: datetime, after: _Candidate | None, limit: int
-) -> list[_Candidate]:
-    """The first `limit` leads after `after` that are due, in order, locked against other daemons."""
-    found: list[list[_Candidate]] = []
-    for status in _CALLABLE:  # one range of the index each; both in one query would have to sort the whole list
-        query = _DUE if after is None else _DUE_AFTER
-        values = {"_campaign_id": campaign_row_id, "_status": status, "_now": now, "_limit": limit}
-        if after is not None:
-            values |= {"_after_due_at": after.due_at, "_after_id": after.id}
-        found.append([_Candidate(*row) for row in session.connection().execute(query, values)])
-    return list(merge(*found))[:limit]
+def wake(session: Session, campaign_row_id: int, now: datetime, limit: int = WOKEN_AT_MOST) -> int:
+    """Put leads that have rested until `now` into their queues, those that rested longest first; how many."""
+    values = {"_campaign_id": campaign_row_id, "_now": now, "_limit": limit}
+    ids = session.connection().scalars(_RESTED, values).all()
+    return _change(session, ids, {"queue": _QUEUE_OF, "put_off_by": None, "updated_at": now})
 
 
 def _change(session: Session, ids: Sequence[int], values: Mapping[str, object]) -> int:
     if not ids:
         return 0
     changed = session.connection().execute(
-        update(LeadRow).where(col(LeadRow.id).in_(ids), col(LeadRow.status).in_(_CALLABLE)).values(**values)
+        update(_lead).where(_lead.c.id.in_(ids), _lead.c.status.in_(_CALLABLE)).values(**values)
     )
     return changed.rowcount
 
 
-def _take(
-    session: Session,
-    campaign_row_id: int,
-    leads: Sequence[_Candidate],
-    slots: Sequence[Slot],
-    node: str,
-    now: datetime,
-    *,
-    offered: bool,
-) -> list[Lease]:
-    if not leads:
-        return []
-    values = {"status": LeadStatus.DIALING, "attempts": LeadRow.attempts + 1, "updated_at": now}
-    taken = _change(session, [lead.id for lead in leads], values)
-    if taken != len(leads):  # cannot be while the rows are locked; better no lease than one lead leased twice
-        raise RuntimeError(f"{len(leads)} leads were to be leased, and {taken} could be")
-    leases = [
-        Lease(
-            uuid=slot.uuid,
-            lead_id=lead.id,
-            number=lead.number,
-            gateway=slot.gateway,
-            switch=slot.switch,
-            attempt_no=lead.attempts + 1,
-            fields=json.loads(lead.fields),
-            last_disposition=lead.last_disposition,
-            zones=tuple(json.loads(lead.zones)),
-        )
-        for lead, slot in zip(leads, slots, strict=False)
-    ]
-    session.connection().execute(
-        insert(AttemptRow),
-        [
-            {
-                "uuid": each.uuid,
-                "lead_id": each.lead_id,
-                "campaign_id": campaign_row_id,
-                "number": each.number,
-                "gateway": each.gateway,
-                "switch": each.switch,
-                "node": node,
-                "attempt_no": each.attempt_no,
-                "offered": offered,
-                "opened_at": now,
-                "closed_at": None,
-            }
-            for each in leases
-        ],
+def _show(session: Session) -> Any:
+    dialect = sqlite if session.connection().dialect.name == "sqlite" else postgresql
+    new: sqlite.Insert | postgresql.Insert = dialect.insert(_shown_day)
+    return new.on_conflict_do_update(
+        index_elements=["caller_id", "day"], set_={"calls": _shown_day.c.calls + new.excluded.calls}
     )
-    return leases
 
 
-def send(session: Session, uuid: str) -> bool:
-    """Note that the offered attempt `uuid` is about to be sent; False if it has been closed or returned."""
-    changed = session.connection().execute(
-        update(AttemptRow)
-        .where(col(AttemptRow.uuid) == uuid, col(AttemptRow.closed_at).is_(None))
-        .values(offered=False)
-    )
-    return changed.rowcount == 1
+def send(session: Session, uuid: str, book: RuleBook, now: datetime) -> bool:
+    """Note that the offered attempt `uuid` is about to be sent; False if it must not be.
+
+    It may have been closed or returned, or its number may have come onto a do-not-call list since it was offered: then
+    the caller returns it.
+    """
+    attempt = session.get(AttemptRow, uuid, with_for_update=True)
+    if attempt is None or attempt.closed_at is not None:
+        return False
+    entries = suppression_store.entries_for(session, [attempt.number]).get(attempt.number, ())
+    if not book.suppression_verdict(entries, now).allowed:
+        return False
+    attempt.offered = False
+    session.add(attempt)
+    session.flush()
+    return True
 
 
 def return_unsent(session: Session, uuids: Sequence[str], now: datetime) -> int:
@@ -230,33 +563,63 @@ def return_unsent(session: Session, uuids: Sequence[str], now: datetime) -> int:
 
     An attempt that has been closed is on record for good, and is passed over.
     """
-    gone = session.connection().execute(
+    connection = session.connection()
+    gone = connection.execute(
         delete(AttemptRow)
         .where(col(AttemptRow.uuid).in_(uuids), col(AttemptRow.closed_at).is_(None))
-        .returning(col(AttemptRow.lead_id))
-    )
-    lead_ids = [row[0] for row in gone]
-    if lead_ids:
-        session.connection().execute(
-            update(LeadRow)
-            .where(col(LeadRow.id).in_(lead_ids), col(LeadRow.status) == LeadStatus.DIALING)
+        .returning(col(AttemptRow.lead_id), col(AttemptRow.caller_id), col(AttemptRow.opened_at))
+    ).all()
+    if gone:
+        lead_ids = [row[0] for row in gone]
+        withdrawn = _lead.c.put_off_by == WITHDRAWN
+        again = case((_lead.c.attempts > 1, LeadStatus.WAITING.value), else_=LeadStatus.NEW.value)
+        connection.execute(
+            update(_lead)
+            .where(_lead.c.id.in_(lead_ids), _lead.c.status == LeadStatus.DIALING)
             .values(
-                status=case((col(LeadRow.attempts) > 1, LeadStatus.WAITING), else_=LeadStatus.NEW),
-                attempts=LeadRow.attempts - 1,
+                status=case((withdrawn, LeadStatus.WITHDRAWN.value), else_=again),
+                queue=case(
+                    (withdrawn, None),
+                    (_lead.c.callback_at.is_not(None), Queue.CALLBACK.value),
+                    (_lead.c.attempts > 1, Queue.RETRY.value),
+                    else_=Queue.NEW.value,
+                ),
+                put_off_by=None,
+                attempts=_lead.c.attempts - 1,
                 updated_at=now,
             )
         )
-    return len(lead_ids)
+        for _, caller_id, opened_at in gone:
+            if caller_id is not None:  # by the day of UTC: where a trunk counts otherwise, one too many stays counted
+                connection.execute(
+                    update(_shown_day)
+                    .where(_shown_day.c.caller_id == caller_id, _shown_day.c.day == opened_at.date())
+                    .values(calls=_shown_day.c.calls - 1)
+                )
+    return len(gone)
 
 
-def next_due_at(session: Session, campaign_row_id: int) -> datetime | None:
-    """When the next lead is or was due, and None when none waits: to say why nothing is dialed."""
-    moments = [
-        session.connection().scalar(
-            select(func.min(col(LeadRow.due_at))).where(
-                col(LeadRow.campaign_id) == campaign_row_id, col(LeadRow.status) == status
-            )
-        )
-        for status in _CALLABLE
-    ]
-    return min((moment for moment in moments if moment is not None), default=None)
+@attrs.frozen
+class Outlook:
+    """What a campaign still has to call: whether anybody stands in a queue, and when the next one has rested."""
+
+    queued: bool
+    next_due_at: datetime | None
+    waits_for: str | None = None  # the rule that put that one off; None: it rests after an attempt
+
+
+def outlook(session: Session, campaign_row_id: int) -> Outlook:
+    """What the campaign has to call, now and next: to say why nothing is dialed."""
+    connection = session.connection()
+    mine = _lead.c.campaign_id == campaign_row_id
+    active = select(_list.c.id).where(_list.c.campaign_id == campaign_row_id, _list.c.active)
+    queued = connection.scalar(
+        select(_lead.c.id).where(mine, _lead.c.queue.is_not(None), _lead.c.list_id.in_(active)).limit(1)
+    )
+    resting = connection.execute(
+        select(_lead.c.due_at, _lead.c.put_off_by)
+        .where(mine, _lead.c.queue.is_(None), _lead.c.status.in_(_CALLABLE))
+        .order_by(_lead.c.due_at, _lead.c.id)
+        .limit(1)
+    ).first()
+    return Outlook(queued is not None, *(resting or (None, None)))

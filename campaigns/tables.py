@@ -183,6 +183,7 @@ class LeadRow(SQLModel, table=True):
     last_disposition: Disposition | None = _enum(Disposition, nullable=True)
     agent_disposition: str | None = Field(default=None, max_length=63)  # what the last agent said of it
     history: str = Field(default="{}", sa_type=Text, sa_column_kwargs={"server_default": "{}"})  # see recycle.History
+    last_called_at: datetime | None = _moment(nullable=True)  # when its last call ended
     callback_at: datetime | None = _moment(nullable=True)  # promised to the person
     callback_agent: str | None = Field(default=None, max_length=64)  # and by whom, if by nobody else
     consent_at: datetime | None = _moment(nullable=True)
@@ -320,7 +321,15 @@ class SuppressionRow(SQLModel, table=True):
     """A number, or all numbers that begin alike, that must not be called: by anybody, a seller, or a campaign."""
 
     __tablename__ = "suppression"
-    __table_args__ = (UniqueConstraint("pattern", "is_prefix", "scope", "scope_name", name="uq_suppression"),)
+    __table_args__ = (
+        UniqueConstraint("pattern", "is_prefix", "scope", "scope_name", name="uq_suppression"),
+        Index(
+            "ix_suppression_prefix",  # a few among millions
+            "pattern",
+            sqlite_where=text("is_prefix = 1"),
+            postgresql_where=text("is_prefix"),
+        ),
+    )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=_Big)
     pattern: str = Field(max_length=16)  # E.164, or the beginning of it

@@ -24,7 +24,8 @@ FIRST_LISTS = """
 """
 INTO_THEM = """
     UPDATE lead SET list_id = (SELECT id FROM lead_list WHERE lead_list.campaign_id = lead.campaign_id),
-        queue = CASE WHEN status = 'new' AND due_at <= CURRENT_TIMESTAMP THEN 3 ELSE NULL END
+        queue = CASE WHEN status = 'new' AND due_at <= CURRENT_TIMESTAMP THEN 3 ELSE NULL END,
+        last_called_at = (SELECT max(ended_at) FROM cdr WHERE cdr.lead_id = lead.id)
 """
 JUDGE = """
     UPDATE attempt SET
@@ -52,6 +53,7 @@ def upgrade() -> None:
         sa.Column("put_off_by", sa.String(32), nullable=True),
         sa.Column("agent_disposition", sa.String(63), nullable=True),
         sa.Column("history", sa.Text(), nullable=False, server_default="{}"),
+        sa.Column("last_called_at", MOMENT, nullable=True),
         sa.Column("callback_at", MOMENT, nullable=True),
         sa.Column("callback_agent", sa.String(64), nullable=True),
         sa.Column("consent_at", MOMENT, nullable=True),
@@ -141,6 +143,13 @@ def _new_tables() -> None:
         sa.Column("expires_at", MOMENT, nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("pattern", "is_prefix", "scope", "scope_name", name="uq_suppression"),
+    )
+    op.create_index(
+        "ix_suppression_prefix",
+        "suppression",
+        ["pattern"],
+        sqlite_where=sa.text("is_prefix = 1"),
+        postgresql_where=sa.text("is_prefix"),
     )
     op.create_table(
         "caller_id_day",

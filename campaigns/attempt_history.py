@@ -1,0 +1,87 @@
+"""Who has been called how often lately: the past calls that rules ask for, found for many leads at once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import attrs
+from sqlalchemy import bindparam, select
+from sqlmodel import Session, SQLModel
+
+from campaigns.rules.candidate import Candidate, PastCall
+
+_attempt = SQLModel.metadata.tables["attempt"]
+_COLUMNS: Final = tuple(
+    _attempt.c[name]
+    for name in ("opened_at", "campaign_id", "lead_id", "number", "account", "gateway", "caller_id", "answered", "talked")
+)
+
+
+@attrs.frozen
+class Histories:
+    """Past calls by number, lead and account. One that has several of them in common with a lead counts once."""
+
+    by_number: Mapping[str, Sequence[PastCall]] = attrs.field(factory=dict)
+    by_lead: Mapping[int, Sequence[PastCall]] = attrs.field(factory=dict)
+    by_account: Mapping[str, Sequence[PastCall]] = attrs.field(factory=dict)
+
+    def of(self, candidate: Candidate) -> Sequence[PastCall]:
+        """The past calls of the candidate's number, of its lead and of its account, in no order."""
+        of_number = self.by_number.get(candidate.number, ())
+        of_lead = [one for one in self.by_lead.get(candidate.lead_id, ()) if one.number != candidate.number]
+        of_account = [
+            one
+            for one in (self.by_account.get(candidate.account, ()) if candidate.account else ())
+            if one.number != candidate.number and one.lead_id != candidate.lead_id
+        ]
+        return [*of_number, *of_lead, *of_account]
+
+    def to_number(self, number: str) -> Sequence[PastCall]:
+        """The past calls of `number`, whoever they were for."""
+        return self.by_number.get(number, ())
+
+
+def of(session: Session, candidates: Sequence[Candidate], since: datetime) -> Histories:
+    """The counted calls, open ones too, that began at `since` or later."""
+    connection = session.connection()
+    by_number: defaultdict[str, list[PastCall]] = defaultdict(list)
+    by_lead: defaultdict[int, list[PastCall]] = defaultdict(list)
+    by_account: defaultdict[str, list[PastCall]] = defaultdict(list)
+    wanted: dict[str, list[Any]] = {
+        "_numbers": sorted({one.number for one in candidates}),
+        "_leads": sorted({one.lead_id for one in candidates if one.attempts}),
+        "_accounts": sorted({one.account for one in candidates if one.account}),
+    }
+    # A query for each, since the database cannot use three indexes for one.
+    seen: set[str] = set()
+    for name, query in _QUERIES.items():
+        if not wanted[name]:
+            continue
+        for uuid, *values in connection.execute(query, {name: wanted[name], "_since": since}):
+            if uuid in seen:
+                continue
+            seen.add(uuid)
+            call = PastCall(*values)
+            by_number[call.number].append(call)
+            by_lead[call.lead_id].append(call)
+            if call.account is not None:
+                by_account[call.account].append(call)
+    return Histories(by_number, by_lead, by_account)
+
+
+def _query(column: str, name: str) -> Any:
+    return select(_attempt.c.uuid, *_COLUMNS).where(
+        _attempt.c[column].in_(bindparam(name, expanding=True)),
+        _attempt.c.opened_at >= bindparam("_since"),
+        _attempt.c.counted,
+    )
+
+
+_QUERIES: Final = {
+    "_numbers": _query("number", "_numbers"),
+    "_leads": _query("lead_id", "_leads"),
+    "_accounts": _query("account", "_accounts"),
+}

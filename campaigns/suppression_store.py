@@ -1,0 +1,199 @@
+"""Do-not-call lists in the database: loaded by the thousand, asked before each call.
+
+An entry is a number or the beginning of numbers, for everybody (`system`), one seller or one campaign, from some
+source, for some time or for good. Which entries forbid a number is decided in `rules.suppression`; this only finds
+those that may.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+import attrs
+from sqlalchemy import ColumnElement, bindparam, case, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, SQLModel, col
+
+from campaigns.lead import LeadStatus, Queue
+from campaigns.rules.candidate import SuppressionEntry
+from campaigns.tables import LeadRow, SuppressionRow
+from dialer.errors import InputRefusedError
+
+_PATTERN: Final = re.compile(r"\+[0-9]{1,15}")
+_LONGEST: Final = 16  # characters of a number in E.164
+_suppression = SQLModel.metadata.tables["suppression"]
+
+
+class Scope(StrEnum):
+    """Whose calls an entry forbids. The values are stored: never rename one."""
+
+    SYSTEM = "system"
+    SELLER = "seller"
+    CAMPAIGN = "campaign"
+
+
+@attrs.frozen
+class NewEntry:
+    """What is to be forbidden. Raises InputRefusedError for a pattern that is none."""
+
+    pattern: str = attrs.field()
+    is_prefix: bool = False
+
+    @pattern.validator
+    def _is_e164(self, _attribute: object, value: str) -> None:
+        if not _PATTERN.fullmatch(value):
+            raise InputRefusedError(f"{value!r} is no number or beginning of numbers in E.164, like +12125550100 or +1900")
+
+
+def add_entries(
+    session: Session,
+    entries: Iterable[NewEntry],
+    *,
+    scope: Scope,
+    scope_name: str,
+    source: str,
+    added_by: str,
+    now: datetime,
+    reason: str = "",
+    expires_at: datetime | None = None,
+) -> int:
+    """Forbid `entries`; how many were new. One that is there already takes the new source, reason and expiry."""
+    rows = [
+        {
+            "pattern": entry.pattern,
+            "is_prefix": entry.is_prefix,
+            "scope": scope.value,
+            "scope_name": scope_name,
+            "source": source,
+            "reason": reason,
+            "added_by": added_by,
+            "added_at": now,
+            "expires_at": expires_at,
+        }
+        for entry in {(entry.pattern, entry.is_prefix): entry for entry in entries}.values()
+    ]
+    if not rows:
+        return 0
+    before = _count(session)
+    dialect = sqlite if session.connection().dialect.name == "sqlite" else postgresql
+    insert: sqlite.Insert | postgresql.Insert = dialect.insert(_suppression)
+    changed = {name: insert.excluded[name] for name in ("source", "reason", "added_by", "added_at", "expires_at")}
+    statement = insert.on_conflict_do_update(
+        index_elements=["pattern", "is_prefix", "scope", "scope_name"], set_=changed
+    )
+    session.connection().execute(statement, rows)
+    return _count(session) - before
+
+
+def _count(session: Session) -> int:
+    # The newest id minus what was deleted would be wrong; a count over the index of a million entries takes 10 ms.
+    return session.connection().scalar(select(func.count()).select_from(_suppression)) or 0
+
+
+def remove_entries(
+    session: Session, patterns: Sequence[str], *, scope: Scope, scope_name: str, now: datetime
+) -> int:
+    """Allow `patterns` again in that scope; how many were forbidden. Leads that rest for them are looked at anew."""
+    gone = (
+        session.connection()
+        .execute(
+            delete(SuppressionRow)
+            .where(
+                col(SuppressionRow.pattern).in_(patterns),
+                col(SuppressionRow.scope) == scope.value,
+                col(SuppressionRow.scope_name) == scope_name,
+            )
+            .returning(col(SuppressionRow.pattern), col(SuppressionRow.is_prefix))
+        )
+        .all()
+    )
+    for pattern, is_prefix in gone:
+        number = col(LeadRow.number)
+        last = pattern.ljust(_LONGEST, "9")
+        session.connection().execute(
+            update(LeadRow)
+            .where(
+                number.between(pattern, last) if is_prefix else number == pattern,
+                col(LeadRow.status) == LeadStatus.SUPPRESSED,
+            )
+            .values(
+                status=case((col(LeadRow.attempts) > 0, LeadStatus.WAITING), else_=LeadStatus.NEW),
+                queue=case((col(LeadRow.attempts) > 0, Queue.RETRY.value), else_=Queue.NEW.value),
+                due_at=now,
+                put_off_by=None,
+                updated_at=now,
+            )
+        )
+    return len(gone)
+
+
+_COLUMNS = tuple(
+    _suppression.c[name] for name in ("pattern", "is_prefix", "scope", "scope_name", "source", "expires_at")
+)
+_LENGTHS = select(func.length(_suppression.c.pattern)).where(_suppression.c.is_prefix).distinct()
+_FOUND = select(*_COLUMNS).where(
+    _suppression.c.pattern.in_(bindparam("_patterns", expanding=True)),
+)
+
+
+def entries_for(session: Session, numbers: Sequence[str]) -> Mapping[str, Sequence[SuppressionEntry]]:
+    """The entries, of any scope and expired ones too, whose pattern is one of `numbers` or a beginning of it."""
+    if not numbers:
+        return {}
+    connection = session.connection()
+    lengths = list(connection.scalars(_LENGTHS))
+    wanted = set(numbers)
+    for length in lengths:
+        wanted.update(number[:length] for number in numbers)
+    exact: defaultdict[str, list[SuppressionEntry]] = defaultdict(list)
+    prefixes: defaultdict[str, list[SuppressionEntry]] = defaultdict(list)
+    for row in connection.execute(_FOUND, {"_patterns": sorted(wanted)}):
+        entry = SuppressionEntry(*row)
+        (prefixes if entry.is_prefix else exact)[entry.pattern].append(entry)
+    if not exact and not prefixes:
+        return {}
+    found = {
+        number: [
+            *exact.get(number, ()),
+            *(entry for length in lengths for entry in prefixes.get(number[:length], ())),
+        ]
+        for number in numbers
+    }
+    return {number: entries for number, entries in found.items() if entries}
+
+
+def entries(
+    session: Session, *, scope: Scope | None = None, scope_name: str | None = None, after_id: int = 0, limit: int = 1000
+) -> Sequence[SuppressionRow]:
+    """The next `limit` entries after the row `after_id`, in the order they came."""
+    query = select(SuppressionRow).where(col(SuppressionRow.id) > after_id)
+    if scope is not None:
+        query = query.where(SuppressionRow.scope == scope.value)
+    if scope_name is not None:
+        query = query.where(SuppressionRow.scope_name == scope_name)
+    return session.scalars(query.order_by(col(SuppressionRow.id)).limit(limit)).all()
+
+
+def counts(session: Session) -> Sequence[tuple[str, str, int]]:
+    """How many entries each scope has: (scope, its name, entries)."""
+    rows = session.connection().execute(
+        select(_suppression.c.scope, _suppression.c.scope_name, func.count())
+        .group_by(_suppression.c.scope, _suppression.c.scope_name)
+        .order_by(_suppression.c.scope, _suppression.c.scope_name)
+    )
+    return [(scope, name, count) for scope, name, count in rows]
+
+
+def forget_expired(session: Session, before: datetime, limit: int = 10_000) -> int:
+    """Throw away entries that expired before `before`; how many. They forbid nothing any more."""
+    ids = select(SuppressionRow.id).where(_expired(before)).limit(limit)
+    return session.connection().execute(delete(SuppressionRow).where(col(SuppressionRow.id).in_(ids))).rowcount
+
+
+def _expired(before: datetime) -> ColumnElement[bool]:
+    return col(SuppressionRow.expires_at).is_not(None) & (col(SuppressionRow.expires_at) < before)
