@@ -7,11 +7,25 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+import attrs
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from campaigns.campaign import Day, Zone
+from campaigns.disposition import CAUSES
+from campaigns.trunk import CallerId, Trunk
 from dialer.errors import ConfigurationError
 from dialer.toml_text import read_toml, shown_key
 
@@ -86,6 +100,54 @@ class SwitchSettings(_Section):
         return password
 
 
+Shown = Annotated[str, Field(pattern=r"^\+?[0-9]{1,20}$")]
+Area = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{0,14}$")]
+# An area, or a region as ISO 3166 writes it.
+BlindArea = Annotated[str, Field(pattern=r"^(\+[1-9][0-9]{0,14}|[A-Z]{2}(-[A-Z0-9]{1,3})?)$")]
+
+
+def _failure_as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _known_failure(value: str) -> str:
+    if not re.fullmatch(r"[3-6]([0-9]{2}|xx)", value) and value not in CAUSES:
+        raise ValueError(
+            "should be a SIP status such as 503, all of a hundred such as 5xx, or a hang-up cause of FreeSWITCH such as "
+            "NETWORK_OUT_OF_ORDER"
+        )
+    return value
+
+
+# How a call failed.
+Failure = Annotated[str, BeforeValidator(_failure_as_text), AfterValidator(_known_failure)]
+# Of these another trunk may know better. 401, 402, 403 and 407 are the trunk refusing us.
+_FAIL_OVER_ON: Final = (
+    *("401", "402", "403", "407", "408", "5xx"),
+    *("NETWORK_OUT_OF_ORDER", "NORMAL_CIRCUIT_CONGESTION", "SWITCH_CONGESTION", "NORMAL_TEMPORARY_FAILURE"),
+    *("REQUESTED_CHAN_UNAVAIL", "NO_ROUTE_TRANSIT_NET", "RECOVERY_ON_TIMER_EXPIRE", "PROGRESS_TIMEOUT"),
+    *("SERVICE_UNAVAILABLE", "GATEWAY_DOWN", "INVALID_GATEWAY"),
+)
+# Of these no trunk will know better: the person, or the number, has spoken.
+_NEVER_RETRY_ON: Final = (
+    *("404", "410", "480", "484", "486", "487", "600", "603", "604", "607", "608"),
+    *("USER_BUSY", "UNALLOCATED_NUMBER", "INVALID_NUMBER_FORMAT", "NUMBER_CHANGED", "NO_ANSWER", "NO_USER_RESPONSE"),
+    *("SUBSCRIBER_ABSENT", "ORIGINATOR_CANCEL"),
+)
+
+
+class CallerIdSettings(_Section):
+    """A number of a trunk's pool."""
+
+    number: Shown
+    areas: tuple[Area, ...] = ()
+    most_per_day: int | None = Field(default=None, ge=1, le=1_000_000)
+    rest_days: tuple[Day, ...] = ()
+
+    def caller_id(self) -> CallerId:
+        return CallerId(self.number, self.areas, self.most_per_day, self.rest_days)
+
+
 class GatewaySettings(_Section):
     """One trunk, as campaigns name it."""
 
@@ -93,15 +155,67 @@ class GatewaySettings(_Section):
     switch: Name
     # What FreeSWITCH calls it in sofia.conf; the same name unless given.
     freeswitch_gateway: Name | None = None
-    # Put before the number's digits; the number itself goes out as E.164 without its "+".
+    # Taken off the beginning of the E.164 number; a trunk that does so calls no number that begins otherwise.
+    number_strip: str = Field(default="", pattern=r"^(\+?[1-9][0-9]{0,14})?$")
+    # Put before the digits that are left; the number itself goes out without its "+".
     number_prefix: str = Field(default="", pattern=r"^\+?[0-9*#]{0,16}$")
-    caller_id: str = Field(pattern=r"^\+?[0-9]{1,20}$")
+    caller_id: Shown
+    caller_ids: tuple[CallerIdSettings, ...] = ()
     concurrency: int = Field(ge=1, le=100_000)
     calls_per_second: float = Field(default=10.0, gt=0, le=10_000)
+    most_per_callee_a_day: int | None = Field(default=None, ge=1, le=100)
+    blind_areas: tuple[BlindArea, ...] = ()
+    timezone: Zone = "UTC"
+    tier: int = Field(default=1, ge=1, le=100)
+    weight: int = Field(default=1, ge=1, le=1000)
+    cost_per_minute: float = Field(default=0.0, ge=0, le=1000)
+    fail_over_on: tuple[Failure, ...] = _FAIL_OVER_ON
+    never_retry_on: tuple[Failure, ...] = _NEVER_RETRY_ON
+    park_after_faults: int = Field(default=5, ge=1, le=1000)
+    park_seconds: float = Field(default=30.0, ge=1, le=86_400)
+    park_seconds_most: float = Field(default=900.0, ge=1, le=86_400)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> GatewaySettings:
+        if self.park_seconds_most < self.park_seconds:
+            raise ValueError(
+                f"park_seconds_most should be at least park_seconds, {self.park_seconds:g}: the rest only grows"
+            )
+        numbers = [one.number for one in self.caller_ids]
+        twice = sorted({number for number in numbers if numbers.count(number) > 1})
+        if twice:
+            raise ValueError(f"caller_ids should have each number once, and {', '.join(twice)} is there twice")
+        return self
 
     @property
     def sofia_name(self) -> str:
         return self.freeswitch_gateway or self.name
+
+    def dialed(self, number: str) -> str:
+        """The E.164 `number` as this trunk wants it."""
+        digits = number.removeprefix("+").removeprefix(self.number_strip.removeprefix("+"))
+        return self.number_prefix + digits
+
+    def trunk(self) -> Trunk:
+        """What campaigns know of it.
+
+        With a pool in which every number is for some areas only, `caller_id` is for the rest of the world.
+        """
+        pool = tuple(one.caller_id() for one in self.caller_ids)
+        if pool and all(one.areas for one in pool):
+            everywhere = CallerId(self.caller_id, areas=("+",))  # the least local of all
+            mine = next((one for one in pool if one.number == self.caller_id), everywhere)
+            everywhere = attrs.evolve(mine, areas=tuple(dict.fromkeys((*mine.areas, "+"))))
+            pool = (*(one for one in pool if one is not mine), everywhere)
+        return Trunk(
+            self.name,
+            self.switch,
+            blind=self.blind_areas,
+            caller_ids=pool,
+            most_per_callee_a_day=self.most_per_callee_a_day,
+            within=f"+{self.number_strip.removeprefix('+')}" if self.number_strip else "",
+            zone=self.timezone,
+        )
 
 
 class DatabaseSettings(_Section):

@@ -7,7 +7,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dialer.settings import CallSettings, RedisSettings, SwitchSettings, load_settings
+from dialer.settings import (
+    CallerIdSettings,
+    CallSettings,
+    GatewaySettings,
+    RedisSettings,
+    SwitchSettings,
+    load_settings,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,10 +25,17 @@ def test_the_sample_configuration_is_good_and_shows_every_default() -> None:
     assert settings.redis == RedisSettings()
     switch = settings.switch[0]
     assert switch == SwitchSettings(name="fs1", password_file=switch.password_file)
+    gateway = settings.gateway[0]
+    needed = {
+        key: getattr(gateway, key) for key in ("name", "switch", "freeswitch_gateway", "caller_id", "concurrency")
+    }
+    assert gateway == GatewaySettings(**needed)
     text = (ROOT / "config" / "dialer.toml").read_text()
-    for section in (CallSettings, RedisSettings, SwitchSettings, type(settings.gateway[0]), type(settings.door)):
+    sections = (CallSettings, RedisSettings, SwitchSettings, GatewaySettings, CallerIdSettings, type(settings.door))
+    for section in sections:
         for key in section.model_fields:
-            assert f"\n{key} = " in text or f"\n# {key} = " in text, f"{section.__name__}.{key} is not shown"
+            shown = (f"\n{key} = ", f"\n# {key} = ", f".{key}]]\n")
+            assert any(one in text for one in shown), f"{section.__name__}.{key} is not shown"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "freeswitch").glob("*.xml")), ids=lambda path: path.name)

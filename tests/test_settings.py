@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from campaigns.trunk import CallerId, Trunk
 from dialer.errors import ConfigurationError
-from dialer.settings import Settings, SwitchSettings, load_settings, parse_settings, without_password
+from dialer.settings import (
+    GatewaySettings,
+    Settings,
+    SwitchSettings,
+    load_settings,
+    parse_settings,
+    without_password,
+)
 
 SWITCH = '[[switch]]\nname = "a"\n'
 GATEWAY = '[[gateway]]\nname = "trunk"\nswitch = "a"\ncaller_id = "4930123"\nconcurrency = 30\n'
@@ -320,3 +329,94 @@ def test_where_the_daemon_keeps_files_of_its_own(
         monkeypatch.setenv("STATE_DIRECTORY", environment)
     tables = '[[switch]]\nname = "fs"\n[[gateway]]\nname = "g"\nswitch = "fs"\ncaller_id = "1"\nconcurrency = 1\n'
     assert parse_settings(f"{lines}\n{tables}", "test").state_directory == Path(expected)
+
+
+def gateway(lines: str) -> GatewaySettings:
+    return parse_settings(f"{SWITCH}{GATEWAY}{lines}\n", "dialer.toml").gateway[0]
+
+
+@pytest.mark.parametrize(
+    ("lines", "number", "dialed"),
+    [
+        ("", "+493012345678", "493012345678"),
+        ('number_prefix = "00"', "+493012345678", "00493012345678"),
+        ('number_strip = "+49"\nnumber_prefix = "0"', "+493012345678", "03012345678"),
+        ('number_strip = "1"', "+12125550100", "2125550100"),
+        ('number_prefix = "+"', "+12125550100", "+12125550100"),
+    ],
+)
+def test_a_number_as_a_trunk_wants_it(lines: str, number: str, dialed: str) -> None:
+    assert gateway(lines).dialed(number) == dialed
+
+
+def test_what_campaigns_know_of_a_trunk() -> None:
+    lines = """
+        number_strip = "1"
+        blind_areas = ["+1900", "US-AK", "PR"]
+        most_per_callee_a_day = 1
+        timezone = "America/New_York"
+        [[gateway.caller_ids]]
+        number = "+12125550100"
+        areas = ["+1212"]
+        most_per_day = 100
+        rest_days = ["sun"]
+        [[gateway.caller_ids]]
+        number = "+12025550100"
+    """
+    assert gateway(lines).trunk() == Trunk(
+        "trunk",
+        "a",
+        blind=("+1900", "US-AK", "PR"),
+        caller_ids=(CallerId("+12125550100", ("+1212",), 100, ("sun",)), CallerId("+12025550100")),
+        most_per_callee_a_day=1,
+        within="+1",
+        zone="America/New_York",
+    )
+    assert gateway("").trunk() == Trunk("trunk", "a")
+
+
+@pytest.mark.parametrize(
+    ("number", "seen_in_berlin", "seen_elsewhere"),
+    [("4930123", "+49301", "4930123"), ("+49301", "+49301", "+49301")],  # the trunk's own is in the pool too
+)
+def test_a_pool_of_local_numbers_leaves_the_rest_of_the_world_to_the_trunks_own(
+    number: str, seen_in_berlin: str, seen_elsewhere: str
+) -> None:
+    pool = '[[gateway.caller_ids]]\nnumber = "+49301"\nareas = ["+4930"]\nmost_per_day = 1\n'
+    text = SWITCH + GATEWAY.replace("4930123", number) + pool
+    trunk = parse_settings(text, "dialer.toml").gateway[0].trunk()
+
+    def shown(to: str) -> str | None:
+        return trunk.caller_id(to, used_today={}, last_today=None, today=date(2026, 3, 4))
+
+    assert (shown("+493012345678"), shown("+33123456789")) == (seen_in_berlin, seen_elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("lines", "where", "says"),
+    [
+        ('fail_over_on = ["5xx", "SOMETHING"]', "gateway.1.fail_over_on.2", "should be a SIP status such as 503"),
+        ('never_retry_on = ["200"]', "gateway.1.never_retry_on.1", "should be a SIP status such as 503"),
+        ('blind_areas = ["4490"]', "gateway.1.blind_areas.1", "pattern"),
+        ('timezone = "Berlin"', "gateway.1.timezone", "should be a zone of the tz database"),
+        ("park_seconds = 60\npark_seconds_most = 30", "gateway.1", "should be at least park_seconds, 60"),
+        (
+            '[[gateway.caller_ids]]\nnumber = "1"\n[[gateway.caller_ids]]\nnumber = "1"',
+            "gateway.1",
+            "caller_ids should have each number once, and 1 is there twice",
+        ),
+        (
+            '[[gateway.caller_ids]]\nnumber = "1"\nrest_days = ["sunday"]',
+            "gateway.1.caller_ids.1.rest_days.1",
+            "'sun'",
+        ),
+    ],
+)
+def test_a_trunk_that_cannot_be(lines: str, where: str, says: str) -> None:
+    (mistake,) = mistakes(f"{SWITCH}{GATEWAY}{lines}\n")
+    assert mistake.startswith(f"{where}: ")
+    assert says in mistake
+
+
+def test_a_sip_status_may_be_a_number() -> None:
+    assert gateway("fail_over_on = [503, 404]").fail_over_on == ("503", "404")

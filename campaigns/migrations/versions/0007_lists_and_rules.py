@@ -83,7 +83,9 @@ def upgrade() -> None:
 
 
 def _lead_indexes() -> None:
-    _partial_index("ix_lead_ready", "lead", ["campaign_id", "queue", "list_id", "priority", "id"], "queue IS NOT NULL")
+    _partial_index(
+        "ix_lead_ready", "lead", ["campaign_id", "queue", "list_id", "priority", "id"], "queue IS NOT NULL"
+    )
     _partial_index("ix_lead_resting", "lead", ["campaign_id", "due_at", "id"], RESTING)
     op.create_index("ix_lead_status", "lead", ["campaign_id", "status"])
     op.create_index("ix_lead_number", "lead", ["number"])
