@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn, TypeVar
+from typing import Annotated, Any, Final, NoReturn
 
 import trio
 import typer
@@ -17,21 +16,30 @@ from sqlmodel import Session
 
 from campaigns import store
 from campaigns.campaign import CampaignStatus, parse_campaign
-from campaigns.database import Database, open_database
+from campaigns.database import Database
 from campaigns.tables import CdrRow
 from dialer import door
+from dialer.command_line import (
+    DEFAULT_CONFIG,
+    CampaignOption,
+    ConfigOption,
+    CsvOption,
+    JsonOption,
+    in_database,
+    read,
+    right_now,
+    tell_daemon,
+    write,
+)
 from dialer.errors import ConfigurationError, DialerError, InputRefusedError, UnavailableError
 from dialer.log import configure_logging
-from dialer.settings import Settings, load_settings
+from dialer.settings import load_settings
 from dialer.text_table import safe_cell
-
-T = TypeVar("T")
 
 # sysexits.h. systemd must not restart what only a person can mend: RestartPreventExitStatus=78.
 EX_DATAERR: Final = 65
 EX_UNAVAILABLE: Final = 69
 EX_CONFIG: Final = 78
-DEFAULT_CONFIG: Final = Path("/etc/dialer/dialer.toml")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 campaign_app = typer.Typer(no_args_is_help=True, help="Campaigns: add, list, start, pause, stop.")
@@ -42,46 +50,6 @@ app.add_typer(campaign_app, name="campaign")
 app.add_typer(leads_app, name="leads")
 app.add_typer(agent_app, name="agent")
 app.add_typer(report_app, name="report")
-
-ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", envvar="DIALER_CONFIG", help="The daemon's configuration file.")
-]
-CampaignOption = Annotated[str, typer.Option("--campaign", help="The campaign's name.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON value instead of text.")]
-CsvOption = Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header line.")]
-
-
-def _in_database(settings: Settings, work: Callable[[Database], Any]) -> Any:
-    """Runs one unit of work on the database, beside a daemon or without one."""
-
-    async def run() -> Any:
-        async with open_database(settings.database.url, node=None) as database:
-            return await work(database)
-
-    return trio.run(run)
-
-
-def _write(settings: Settings, work: Callable[[Session], T]) -> T:
-    result: T = _in_database(settings, lambda database: database.write(work))
-    return result
-
-
-def _read(settings: Settings, work: Callable[[Session], T]) -> T:
-    result: T = _in_database(settings, lambda database: database.read(work))
-    return result
-
-
-def _tell_daemon(settings: Settings) -> str:
-    """Tells a running daemon at once; without one the database holds it until one starts."""
-    try:
-        door.ask(settings.door.path, "campaigns_changed")
-    except UnavailableError:
-        return " (no daemon is running; it takes effect when one does)"
-    return ""
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 @app.command()
@@ -127,18 +95,18 @@ def campaign_add(file: Path, config: ConfigOption = DEFAULT_CONFIG) -> None:
         if settings.gateway_named(gateway) is None:
             names = ", ".join(one.name for one in settings.gateway)
             raise InputRefusedError(f"{file}: gateways: {config} has no gateway {gateway!r}; it has {names}")
-    saved = _write(settings, lambda session: store.add_campaign(session, campaign, _now()))
+    saved = write(settings, lambda session: store.add_campaign(session, campaign, right_now()))
     what = "changed" if saved.changed else "the same"
     if saved.created:
         what = f"added; start it with `dialer campaign start {campaign.name}`"
-    typer.echo(f"campaign {campaign.name}: {what}{_tell_daemon(settings) if saved.changed else ''}")
+    typer.echo(f"campaign {campaign.name}: {what}{tell_daemon(settings) if saved.changed else ''}")
 
 
 @campaign_app.command("list")
 def campaign_list(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """List the campaigns and their leads by status."""
     settings = load_settings(config)
-    found = _read(settings, store.list_campaigns)
+    found = read(settings, store.list_campaigns)
     rows = [
         {
             "name": one.row.name,
@@ -160,8 +128,8 @@ def campaign_list(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = F
 
 def _set_status(name: str, status: CampaignStatus, config: Path) -> None:
     settings = load_settings(config)
-    _write(settings, lambda session: store.set_campaign_status(session, name, status, _now()))
-    typer.echo(f"campaign {name}: {status.value}{_tell_daemon(settings)}")
+    write(settings, lambda session: store.set_campaign_status(session, name, status, right_now()))
+    typer.echo(f"campaign {name}: {status.value}{tell_daemon(settings)}")
 
 
 @campaign_app.command("start")
@@ -196,8 +164,8 @@ def leads_import(
     from campaigns.list_import import import_csv
 
     settings = load_settings(config)
-    report = _in_database(
-        settings, lambda database: import_csv(database, file, campaign, now=_now(), number_column=number_column)
+    report = in_database(
+        settings, lambda database: import_csv(database, file, campaign, now=right_now(), number_column=number_column)
     )
     if as_json:
         refused = [{"line": one.line, "value": one.value, "reason": one.reason} for one in report.refused]
@@ -207,7 +175,7 @@ def leads_import(
             typer.echo(f"{file}: line {one.line}: {one.reason}", err=True)
         kept = f"{report.added} leads added, {report.duplicates} were there already"
         typer.echo(f"{file}: {kept}, {len(report.refused)} refused")
-    _tell_daemon(settings)
+    tell_daemon(settings)
 
 
 @agent_app.command("ready")
@@ -279,7 +247,7 @@ def stop_all(config: ConfigOption = DEFAULT_CONFIG) -> None:
     try:
         typer.echo(door.ask(settings.door.path, "stop_all"))
     except UnavailableError:  # nobody dials; and nobody is to begin with the next start
-        names = _write(settings, lambda session: store.stop_all_campaigns(session, _now()))
+        names = write(settings, lambda session: store.stop_all_campaigns(session, right_now()))
         typer.echo(f"no daemon is running; stopped in the database: {', '.join(names) or 'no campaign was running'}")
 
 
@@ -318,7 +286,7 @@ def cdr(
                     typer.echo(_cdr_line(record))
             last = page[-1]
 
-    _in_database(settings, export)
+    in_database(settings, export)
 
 
 def _page(session: Session, *, campaign_id: int, after: CdrRow | None) -> list[CdrRow]:
@@ -356,7 +324,7 @@ def report_abandonment(
     if as_json and as_csv:
         raise InputRefusedError("--json and --csv exclude each other; choose one")
     settings = load_settings(config)
-    report = _read(settings, lambda session: read_report(session, campaign, _now(), days=days, with_calls=calls))
+    report = read(settings, lambda session: read_report(session, campaign, right_now(), days=days, with_calls=calls))
     if as_csv:
         sys.stdout.write(report_csv(report, show_numbers=show_numbers))
     else:

@@ -24,9 +24,9 @@ FIRST_LISTS = """
 """
 INTO_THEM = """
     UPDATE lead SET list_id = (SELECT id FROM lead_list WHERE lead_list.campaign_id = lead.campaign_id),
-        queue = CASE WHEN status = 'new' AND due_at <= CURRENT_TIMESTAMP THEN 3 ELSE NULL END,
-        last_called_at = (SELECT max(ended_at) FROM cdr WHERE cdr.lead_id = lead.id)
+        queue = CASE WHEN status = 'new' AND due_at <= CURRENT_TIMESTAMP THEN 3 ELSE NULL END
 """
+LAST_CALLED = "UPDATE lead SET last_called_at = (SELECT max(closed_at) FROM attempt WHERE lead_id = lead.id)"
 JUDGE = """
     UPDATE attempt SET
         counted = NOT EXISTS (SELECT 1 FROM cdr WHERE attempt_uuid = uuid AND disposition = 'skipped'),
@@ -79,6 +79,7 @@ def upgrade() -> None:
     op.execute(JUDGE)
     op.create_index("ix_attempt_number", "attempt", ["number", "opened_at"])
     op.create_index("ix_attempt_lead", "attempt", ["lead_id", "opened_at"])
+    op.execute(LAST_CALLED)
     _partial_index("ix_attempt_account", "attempt", ["account", "opened_at"], "account IS NOT NULL")
 
 
