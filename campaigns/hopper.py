@@ -27,7 +27,7 @@ from sqlmodel import Session, SQLModel, col
 from campaigns import attempt_history, suppression_store
 from campaigns.attempt_history import Histories
 from campaigns.disposition import Disposition
-from campaigns.lead import LeadNumber, LeadStatus, Queue, numbers_from_json
+from campaigns.lead import WITHDRAWN, LeadNumber, LeadStatus, Queue, numbers_from_json
 from campaigns.recycle import History
 from campaigns.rules.callable import RuleBook
 from campaigns.rules.candidate import Candidate, PastCall
@@ -45,7 +45,6 @@ _NO_MOMENT_YET: Final = timedelta(days=1)  # rules that never allow it may have 
 _AGENT_AGAIN: Final = timedelta(seconds=30)  # a call-back whose agent is not idle is looked at this often
 _BEYOND_ALL_IDS: Final = 2**62
 NOTHING_YET: Final = "{}"  # `history` of a lead that was never called
-WITHDRAWN: Final = "withdrawn"  # `put_off_by` of a lead that is withdrawn once its call has ended
 
 
 @attrs.frozen
@@ -68,8 +67,8 @@ class Lease:
     account: str | None = None
     caller_id: str | None = None  # of the trunk's pool; None leaves it to campaign and gateway
     history: History = History()
-    callback: bool = False  # it was promised to the person
-    callback_agent: str | None = None  # and is for that agent only
+    callback_at: datetime | None = None  # promised to the person
+    callback_agent: str | None = None  # and by that agent in person
 
 
 @attrs.frozen
@@ -447,7 +446,7 @@ class _Leasing:
             account=row.account,
             caller_id=fit.caller_id,
             history=History.from_json(row.history),
-            callback=row.callback_at is not None,
+            callback_at=row.callback_at,
             callback_agent=self._callback_agent(row),
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum, StrEnum
+from typing import Final
 
 import attrs
 import phonenumbers
@@ -37,6 +38,10 @@ class Queue(IntEnum):
     CALLBACK = 1  # promised to the person
     RETRY = 2  # called before
     NEW = 3
+
+
+WITHDRAWN: Final = "withdrawn"
+"""What `put_off_by` says of a lead that was withdrawn during a call: it is when that ends."""
 
 
 @attrs.frozen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
@@ -14,8 +14,8 @@ import trio
 import typer
 from sqlmodel import Session
 
-from campaigns import store
-from campaigns.campaign import CampaignStatus, parse_campaign
+from campaigns import audit, store
+from campaigns.campaign import Campaign, CampaignStatus, parse_campaign
 from campaigns.database import Database
 from campaigns.tables import CdrRow
 from dialer import door
@@ -33,6 +33,7 @@ from dialer.command_line import (
 )
 from dialer.errors import ConfigurationError, DialerError, InputRefusedError, UnavailableError
 from dialer.log import configure_logging
+from dialer.rule_commands import campaign_dry_run, check_lead, dnc_app, show_audit
 from dialer.settings import load_settings
 from dialer.text_table import safe_cell
 
@@ -50,6 +51,10 @@ app.add_typer(campaign_app, name="campaign")
 app.add_typer(leads_app, name="leads")
 app.add_typer(agent_app, name="agent")
 app.add_typer(report_app, name="report")
+app.add_typer(dnc_app, name="dnc")
+app.command("check-lead")(check_lead)
+app.command("audit")(show_audit)
+campaign_app.command("dry-run")(campaign_dry_run)
 
 
 @app.command()
@@ -95,11 +100,37 @@ def campaign_add(file: Path, config: ConfigOption = DEFAULT_CONFIG) -> None:
         if settings.gateway_named(gateway) is None:
             names = ", ".join(one.name for one in settings.gateway)
             raise InputRefusedError(f"{file}: gateways: {config} has no gateway {gateway!r}; it has {names}")
-    saved = write(settings, lambda session: store.add_campaign(session, campaign, right_now()))
+    saved: store.Saved = in_database(settings, partial(_keep_campaign, campaign=campaign))
     what = "changed" if saved.changed else "the same"
     if saved.created:
         what = f"added; start it with `dialer campaign start {campaign.name}`"
     typer.echo(f"campaign {campaign.name}: {what}{tell_daemon(settings) if saved.changed else ''}")
+
+
+async def _keep_campaign(database: Database, campaign: Campaign) -> store.Saved:
+    saved = await database.write(partial(_save_campaign, campaign=campaign))
+    look_again = partial(store.reconsider, campaign_row_id=saved.row.id or 0, now=right_now())
+    while saved.changed and await database.write(look_again):
+        await trio.sleep(0)
+    return saved
+
+
+def _save_campaign(session: Session, campaign: Campaign) -> store.Saved:
+    now = right_now()
+    saved = store.add_campaign(session, campaign, now)
+    if saved.created or saved.changed:
+        before = saved.before.model_dump(mode="json") if saved.before is not None else None
+        audit.note(
+            session,
+            who=audit.this_person(),
+            action="change" if saved.changed else "add",
+            kind="campaign",
+            subject=campaign.name,
+            now=now,
+            before=before,
+            after=campaign.model_dump(mode="json"),
+        )
+    return saved
 
 
 @campaign_app.command("list")
@@ -126,9 +157,27 @@ def campaign_list(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = F
         typer.echo(f"{row['name']:24} {row['status']:8} {text}")
 
 
+_ACTIONS: Final = {
+    CampaignStatus.RUNNING: "start",
+    CampaignStatus.PAUSED: "pause",
+    CampaignStatus.STOPPED: "stop",
+}
+
+
 def _set_status(name: str, status: CampaignStatus, config: Path) -> None:
     settings = load_settings(config)
-    write(settings, lambda session: store.set_campaign_status(session, name, status, right_now()))
+
+    def change(session: Session) -> None:
+        now = right_now()
+        before = store.get_campaign(session, name).status
+        store.set_campaign_status(session, name, status, now)
+        who, was = audit.this_person(), {"status": before.value}
+        after = {"status": status.value}
+        audit.note(
+            session, who=who, action=_ACTIONS[status], kind="campaign", subject=name, now=now, before=was, after=after
+        )
+
+    write(settings, change)
     typer.echo(f"campaign {name}: {status.value}{tell_daemon(settings)}")
 
 
@@ -247,8 +296,16 @@ def stop_all(config: ConfigOption = DEFAULT_CONFIG) -> None:
     try:
         typer.echo(door.ask(settings.door.path, "stop_all"))
     except UnavailableError:  # nobody dials; and nobody is to begin with the next start
-        names = write(settings, lambda session: store.stop_all_campaigns(session, right_now()))
+        names = write(settings, _stop_all)
         typer.echo(f"no daemon is running; stopped in the database: {', '.join(names) or 'no campaign was running'}")
+
+
+def _stop_all(session: Session) -> Sequence[str]:
+    now = right_now()
+    names = store.stop_all_campaigns(session, now)
+    who = audit.this_person()
+    audit.note(session, who=who, action="stop-all", kind="dialer", subject="", now=now, after={"campaigns": names})
+    return names
 
 
 @app.command("reload")

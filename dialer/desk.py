@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
 from sqlmodel import Session
 
-from campaigns import store
+from campaigns import audit, store
 from campaigns.database import Database
 from campaigns.tables import AgentLoginRow
 from dialer.agents.agent import AgentState, Phones, Wants
@@ -16,7 +17,7 @@ from dialer.agents.nailed_up import NailedUpPhones
 from dialer.agents.roster import describe
 from dialer.calls.world import World
 from dialer.campaign_desk import CampaignDesk
-from dialer.door import Handler
+from dialer.door import Handler, asked_by
 from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
 from dialer.esl.commands import Kill, is_name
 from dialer.esl.link import CommandRefusedError
@@ -67,12 +68,17 @@ class Desk:
         """Ends all dialing at once, whatever the database says; conversations go on."""
         calls = self._campaigns.calls_in_flight()
         trouble = await self._campaigns.stop_all()
+        note = partial(self._note, action="stop-all", kind="dialer", subject=self._world.node, after={"calls": calls})
+        await self._write(note, "stop-all")
         told = f"all dialing has ended; of {calls} calls those that talk go on, the others are taken back"
         return f"{told}. It is not written down yet: {trouble}" if trouble else told
 
     async def reload(self) -> str:
         """Takes over the configuration file, whole or not at all."""
-        return self._reload()
+        told = self._reload()
+        note = partial(self._note, action="reload", kind="dialer", subject=self._world.node, after={"result": told})
+        await self._write(note, "reload")
+        return told
 
     async def agent_ready(self, extension: str, campaign: str) -> str:
         """Logs the agent in to `campaign`, or makes a paused one ready again."""
@@ -86,7 +92,7 @@ class Desk:
             node=self._world.node,
             wrap_until_ms=0,  # ready is ready: a wrap-up that is on is over
         )
-        await self._remember(extension)
+        await self._remember(extension, "ready")
         self._phones.wake()
         agent = await self._world.roster.agent(extension)
         if not agent.switch:
@@ -99,14 +105,14 @@ class Desk:
         """No further calls for the agent; the one that is on goes on."""
         await self._known(extension)
         state = await self._world.roster.change(extension, wants=Wants.PAUSE)
-        await self._remember(extension)
+        await self._remember(extension, "pause")
         return f"{extension} is {state.value}" + ("" if state is AgentState.PAUSED else ", and pauses after that")
 
     async def agent_logout(self, extension: str) -> str:
         """The agent goes home; a conversation that is on goes on."""
         await self._known(extension)
         state = await self._world.roster.change(extension, wants=Wants.LOGOUT)
-        await self._remember(extension)
+        await self._remember(extension, "logout")
         self._phones.wake()
         return f"{extension} is {state.value}" + ("" if state is AgentState.OFFLINE else ", and logs out after that")
 
@@ -119,14 +125,16 @@ class Desk:
             await self._world.switches[agent.switch].run_command(Kill(agent.token))
         except CommandRefusedError as error:
             raise InputRefusedError(f"the call of {extension} could not be hung up: {error}") from error
+        await self._write(partial(self._note, action="hangup", kind="agent", subject=extension), extension)
         return f"the call of {extension} was hung up"
 
-    async def _remember(self, extension: str) -> None:
+    async def _remember(self, extension: str, action: str) -> None:
         """Notes what the agent asked for where a Redis that loses its data can be told it again."""
         agent = await self._world.roster.agent(extension)
         now = self._world.clock.now()
 
         def remember(session: Session) -> None:
+            self._note(session, action=action, kind="agent", subject=extension, after={"campaign": agent.campaign})
             login = AgentLoginRow(
                 extension=extension,
                 campaign=agent.campaign,
@@ -137,10 +145,20 @@ class Desk:
             )
             store.remember_agent(session, login)
 
+        await self._write(remember, extension)
+
+    async def _write(self, work: Callable[[Session], None], what: str) -> None:
+        """Writes beside what was done: that is done, and counts, whether or not it can be noted now."""
         try:
-            await self._database.write(remember)
-        except (UnavailableError, OutcomeUnknownError) as error:  # what counts is in Redis
-            log.warning("agent_login_not_remembered", agent=extension, error=str(error))
+            await self._database.write(work)
+        except (UnavailableError, OutcomeUnknownError) as error:
+            log.warning("not_noted", of=what, asked_by=asked_by.get(), error=str(error))
+
+    def _note(
+        self, session: Session, *, action: str, kind: str, subject: str, after: Mapping[str, Any] | None = None
+    ) -> None:
+        who, now = asked_by.get(), self._world.clock.now()
+        audit.note(session, who=who, action=action, kind=kind, subject=subject, now=now, after=after)
 
     async def _known(self, extension: str) -> Any:
         agent = await self._world.roster.agent(extension)

@@ -1,6 +1,7 @@
 """The operator's local door: what the command line asks a running daemon, over a unix socket.
 
-File permissions are the lock. One request a connection: a line of JSON in, a line of JSON out.
+File permissions are the lock. One request a connection: a line of JSON in, a line of JSON out. Who asks is what the
+kernel says of the other end; root may ask in the name of whoever called it.
 """
 
 from __future__ import annotations
@@ -8,15 +9,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import socket
 import stat
+import struct
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 import trio
 
+from campaigns.audit import this_person
 from dialer.errors import ConfigurationError, DialerError, InputRefusedError, UnavailableError
 
 log = structlog.get_logger()
@@ -27,6 +33,9 @@ REQUEST_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 30.0
 
 Handler = Callable[..., Awaitable[Any]]
+
+asked_by: Final[ContextVar[str]] = ContextVar("asked_by", default="daemon")
+"""Who asked for what is being done, for the audit log. Set for each request."""
 
 
 async def serve_door(
@@ -47,7 +56,10 @@ async def serve_door(
         async with limiter, stream:
             with trio.move_on_after(REQUEST_SECONDS + ANSWER_SECONDS):
                 try:
-                    await stream.send_all(await _answer(await _read_line(stream), handlers))
+                    uid = _uid_of(stream.socket)
+                    asked_by.set(await trio.to_thread.run_sync(_name_of, uid))
+                    line = await _read_line(stream)
+                    await stream.send_all(await _answer(line, handlers, is_root=uid == 0))
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     log.debug("door_visitor_left")
 
@@ -58,6 +70,22 @@ async def serve_door(
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+
+
+def _uid_of(peer: trio.socket.SocketType) -> int:
+    """Of the process at the other end (unix(7), SO_PEERCRED)."""
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", credentials)
+    return int(uid)
+
+
+@lru_cache(maxsize=256)
+def _name_of(uid: int) -> str:
+    """Asked in a thread: the book of users may be far away."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def _bind(path: Path, mode: int) -> socket.socket:
@@ -110,7 +138,7 @@ async def _read_line(stream: trio.abc.ReceiveStream) -> bytes:
     return bytes(data)
 
 
-async def _answer(line: bytes, handlers: Mapping[str, Handler]) -> bytes:
+async def _answer(line: bytes, handlers: Mapping[str, Handler], *, is_root: bool = False) -> bytes:
     try:
         if len(line) > MAX_REQUEST_BYTES or not line.endswith(b"\n"):
             raise InputRefusedError(f"a request is one line of JSON of at most {MAX_REQUEST_BYTES} bytes")
@@ -119,6 +147,9 @@ async def _answer(line: bytes, handlers: Mapping[str, Handler]) -> bytes:
         except (ValueError, RecursionError) as error:
             raise InputRefusedError(f"a request is one line of JSON: {error}") from error
         verb = request.pop("verb", None) if isinstance(request, dict) else None
+        on_behalf_of = request.pop("on_behalf_of", None) if isinstance(request, dict) else None
+        if is_root and isinstance(on_behalf_of, str) and on_behalf_of.isprintable():
+            asked_by.set(on_behalf_of)
         handler = handlers.get(verb) if isinstance(verb, str) else None
         if handler is None:
             raise InputRefusedError(f"there is no verb {verb!r:.100}; there is {', '.join(sorted(handlers))}")
@@ -149,7 +180,8 @@ def ask(path: Path, verb: str, **arguments: Any) -> Any:
         data = bytearray()
         try:
             door.connect(str(path))
-            door.sendall(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
+            request = {"verb": verb, "on_behalf_of": this_person(), **arguments}
+            door.sendall(json.dumps(request).encode() + b"\n")
             while not data.endswith(b"\n"):
                 more = door.recv(1 << 20)
                 if not more:

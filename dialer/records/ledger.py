@@ -7,7 +7,7 @@ killed meanwhile writes it in its next life.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -18,12 +18,13 @@ from sqlmodel import Session
 
 from campaigns import hopper, store
 from campaigns.abandonment import LAW_SECONDS, abandoned_of
-from campaigns.campaign import Campaign
 from campaigns.database import Database
-from campaigns.hopper import Lease, Slot
+from campaigns.hopper import Lease, Leased, Outlook, Slot
 from campaigns.lead import LeadStatus
 from campaigns.recycle import NextStep
+from campaigns.rules.callable import RuleBook
 from campaigns.store import AttemptRow, CdrRow
+from campaigns.trunk import Trunk
 from dialer.clock import Clock
 from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
 from dialer.records.journal import Journal
@@ -106,7 +107,13 @@ class DatabaseLedger:
         """Results and returned leases that are not in the database yet."""
         return len(self._waiting) + self._returning
 
-    async def lease(self, campaign_id: int, campaign: Campaign, slots: Sequence[Slot]) -> list[Lease]:
+    async def lease(
+        self,
+        book: RuleBook,
+        slots: Sequence[Slot],
+        trunks: Mapping[str, Trunk],
+        idle_agents: Collection[str] | None = None,
+    ) -> Leased:
         """The next callable leads, one for each slot or fewer, with their attempts written down.
 
         Raises UnavailableError; nothing is leased then.
@@ -114,19 +121,20 @@ class DatabaseLedger:
         now = self._clock.now()
         try:
             return await self._database.write(
-                lambda session: hopper.lease(session, campaign_id, campaign, slots, self._node, now)
+                lambda session: hopper.lease(session, book, slots, trunks, self._node, now, idle_agents=idle_agents)
             )
         except OutcomeUnknownError as error:  # if they were leased, nothing has been sent: put them back
             await self._return([slot.uuid for slot in slots])
             raise UnavailableError(str(error)) from error
 
-    async def send(self, lease: Lease) -> bool:
-        """What was only offered is about to be sent. Keeps trying until it is written; False if it was returned."""
-        return await self._write_surely(lambda session: hopper.send(session, lease.uuid))
+    async def send(self, lease: Lease, book: RuleBook) -> bool:
+        """What was only offered is about to be sent. Keeps trying until it is written; False if it must not be."""
+        now = self._clock.now()
+        return await self._write_surely(lambda session: hopper.send(session, lease.uuid, book, now))
 
-    async def next_due_at(self, campaign_id: int) -> datetime | None:
-        """When the campaign's next lead is or was due, and None when none waits. Raises UnavailableError."""
-        return await self._database.read(lambda session: hopper.next_due_at(session, campaign_id))
+    async def outlook(self, campaign_id: int) -> Outlook:
+        """Whom the campaign has to call, now and next. Raises UnavailableError."""
+        return await self._database.read(lambda session: hopper.outlook(session, campaign_id))
 
     async def return_unsent(self, lease: Lease) -> None:
         """The call was never placed: the lead is as if never leased. Keeps trying until it is written."""
