@@ -24,7 +24,8 @@ from sqlmodel import Session, SQLModel, col
 from campaigns.calling_window import WindowVerdict, verdict
 from campaigns.campaign import Campaign
 from campaigns.disposition import Disposition
-from campaigns.lead import LeadStatus
+from campaigns.lead import LeadNumber, LeadStatus
+from campaigns.recycle import History
 from campaigns.tables import AttemptRow, LeadRow
 
 LOOKED_AT_MOST = 1_000  # leads in one lease: some 10 ms of the writer's time when all of them must be put off
@@ -55,6 +56,14 @@ class Lease:
     fields: Mapping[str, str]
     last_disposition: Disposition | None = None
     zones: tuple[str, ...] = ()
+    region: str | None = None
+    numbers: tuple[LeadNumber, ...] = ()
+    number_no: int = 0
+    account: str | None = None
+    caller_id: str | None = None
+    history: History = attrs.field(factory=History)
+    callback_at: datetime | None = None
+    callback_agent: str | None = None
 
 
 @attrs.frozen(order=True)

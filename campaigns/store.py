@@ -15,7 +15,7 @@ from sqlmodel import Session, SQLModel, col, select
 
 from campaigns.abandonment_counts import count_call
 from campaigns.campaign import Campaign, CampaignStatus, dump, load
-from campaigns.disposition import Disposition
+from campaigns.disposition import UNCOUNTED, Disposition
 from campaigns.lead import LeadStatus
 from campaigns.recycle import NextStep
 from campaigns.tables import AgentLoginRow, AttemptRow, CampaignRow, CdrRow, LeadRow, PacingStateRow
@@ -242,7 +242,7 @@ def close_attempt(session: Session, cdr: CdrRow, step: NextStep, now: datetime) 
         {
             "_id": cdr.lead_id,
             "_status": step.status,
-            "_uncounted": int(cdr.disposition is Disposition.SKIPPED),  # each placed call counts, and this was none
+            "_uncounted": int(cdr.disposition in UNCOUNTED),  # each placed call counts, and this was none
             "_due_at": step.due_at or now,
             "_disposition": cdr.disposition,
             "_now": now,
