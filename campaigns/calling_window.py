@@ -19,8 +19,9 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
+from campaigns.setting_types import MIDNIGHT
+
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-MIDNIGHT = time(0)
 # Windows repeat weekly, but two zones may agree only in the part of the year their summer times differ.
 HORIZON = timedelta(days=400)
 _DAY = timedelta(days=1)

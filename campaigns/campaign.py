@@ -11,22 +11,49 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator, Mapping
-from datetime import time
+from datetime import date, time
 from enum import StrEnum
-from functools import cache
-from typing import Annotated, Any, Literal, Self, get_args
-from zoneinfo import ZoneInfo, available_timezones
+from typing import Any, Literal, Self, get_args
+from zoneinfo import ZoneInfo
 
-import phonenumbers
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from campaigns.calling_window import MIDNIGHT
-from campaigns.disposition import Disposition
+from campaigns.retries import AgentDisposition, Delays, MostTries, NextNumber, Retries
+from campaigns.rules.limits import CallingHours, Cap, Exempt
+from campaigns.setting_types import (
+    Country,
+    Day,
+    Dialable,
+    GatewayName,
+    Key,
+    Settings,
+    Slug,
+    Sound,
+    Zone,
+    checked_zone,
+)
 from dialer.errors import InputRefusedError
 from dialer.toml_text import read_toml, shown_key
 
-NEVER: Literal["never"] = "never"
-_YEAR_SECONDS = 366 * 24 * 3600
+__all__ = [
+    "AgentDisposition",
+    "CallingHours",
+    "Campaign",
+    "CampaignStatus",
+    "Cap",
+    "Day",
+    "Delays",
+    "Exempt",
+    "MessageKeys",
+    "MostTries",
+    "NextNumber",
+    "Retries",
+    "Sound",
+    "dump",
+    "load",
+    "parse_campaign",
+    "zone_info",
+]
 
 
 class CampaignStatus(StrEnum):
@@ -37,121 +64,7 @@ class CampaignStatus(StrEnum):
     STOPPED = "stopped"  # as paused; nobody is meant to work on it
 
 
-@cache
-def _zones() -> frozenset[str]:
-    """Looked up once: it is a walk through a folder, of milliseconds, and a list asks for each of its rows."""
-    return frozenset(available_timezones())
-
-
-def _zone(value: str) -> str:
-    if value not in _zones():
-        raise ValueError("should be a zone of the tz database, like Europe/Berlin")
-    return value
-
-
-def _country(value: str) -> str:
-    if value not in phonenumbers.SUPPORTED_REGIONS:
-        raise ValueError("should be an ISO 3166 country code in capitals, like US or DE")
-    return value
-
-
-def _clock(value: object) -> object:
-    if value == "24:00":
-        return MIDNIGHT
-    if isinstance(value, str):
-        try:
-            return time.fromisoformat(value)
-        except ValueError:
-            raise ValueError("should be a time of day between 00:00 and 24:00, like 09:00") from None
-    return value
-
-
-def _local(value: time) -> time:
-    if value.tzinfo is not None:
-        raise ValueError("should have no offset from UTC: it is the callee's own wall clock")
-    return value
-
-
-def _delay(value: object) -> object:
-    if value == NEVER:
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _YEAR_SECONDS:
-        raise ValueError(f'should be seconds between 0 and {_YEAR_SECONDS}, or "never"')
-    return value
-
-
-Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-Zone = Annotated[str, AfterValidator(_zone)]
-Country = Annotated[str, AfterValidator(_country)]
-Clock = Annotated[time, BeforeValidator(_clock), AfterValidator(_local)]
-Delay = Annotated[float | Literal["never"], BeforeValidator(_delay)]
-# Names end up in commands to FreeSWITCH, in file names and in Redis keys.
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-GatewayName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
-# What reaches FreeSWITCH as an application's argument (dialer/esl/commands.py); a test holds the grammars equal.
-Sound = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:;/@+*#%()!&?~=,-]+$", max_length=500)]
-Dialable = Annotated[str, Field(pattern=r"^\+?[0-9]{2,15}$")]
-Key = Annotated[str, Field(pattern=r"^[0-9*#]?$")]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
-
-
-class CallingHours(_Frozen):
-    """Hours in which people may be called, on the callee's own wall clock. Midnight is not crossed: give two."""
-
-    days: tuple[Day, ...] = Field(min_length=1)
-    """Weekdays: mon, tue, wed, thu, fri, sat, sun."""
-    start: Clock
-    """First minute in which a call may be placed, hh:mm."""
-    end: Clock
-    """First minute in which it may not, hh:mm; 24:00 is the end of the day."""
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.end != MIDNIGHT and self.end <= self.start:
-            raise ValueError(
-                f"end should be later than start, {self.start:%H:%M}; past midnight needs a second window"
-            )
-        return self
-
-
-class Delays(_Frozen):
-    """How long a lead rests after each outcome before it is tried again."""
-
-    no_answer: Delay = 4 * 3600.0
-    """Seconds, or "never". Another part of the day finds another chance."""
-    busy: Delay = 15 * 60.0
-    """Seconds, or "never". The person is there, and will soon be free."""
-    congestion: Delay = 5 * 60.0
-    """Seconds, or "never". The trunk was in trouble, not the lead."""
-    cancelled: Delay = 15 * 60.0
-    """Seconds, or "never". We took the call back, and the phone may have rung."""
-    abandoned: Delay = 72 * 3600.0
-    """Seconds, or "never". Whoever found nobody on the line is left alone for days; many regulators demand it."""
-    machine: Delay = 4 * 3600.0
-    """Seconds, or "never". An answering machine: as if nobody had answered."""
-    hung_up: Delay = 24 * 3600.0
-    """Seconds, or "never". Answered, and gone before an agent was there: not again today."""
-    skipped: Delay = 15 * 60.0
-    """Seconds, or "never". An agent did not want it in preview. It counts as no attempt, since nobody was called."""
-    failed: Delay = 3600.0
-    """Seconds, or "never". Nothing that we understand; time for somebody to look."""
-    unknown: Delay = 3600.0
-    """Seconds, or "never". The switch was out of sight: the person may have been reached."""
-    rejected: Delay = NEVER
-    """Seconds, or "never". Somebody does not want the call."""
-    invalid_number: Delay = NEVER
-    """Seconds, or "never". It will not exist tomorrow either, and such calls spoil a trunk's good name."""
-
-    def after(self, disposition: Disposition) -> float | Literal["never"]:
-        """The rest after `disposition`, which is none that ends a lead by itself."""
-        delay: float | Literal["never"] = getattr(self, disposition.value)
-        return delay
-
-
-class MessageKeys(_Frozen):
+class MessageKeys(Settings):
     """What the keys of a person's phone do while a broadcast's message plays, and a little after it."""
 
     opt_out: Key = "9"
@@ -166,16 +79,7 @@ class MessageKeys(_Frozen):
         return self
 
 
-class Retries(_Frozen):
-    """How often, and how soon again."""
-
-    max_attempts: int = Field(default=3, ge=1, le=100)
-    """Calls to one lead at most. Each placed call counts, whatever became of it."""
-    delay_seconds: Delays = Delays()
-    """Rest after each outcome."""
-
-
-class Campaign(_Frozen):
+class Campaign(Settings):
     """Everything a manager decides about one campaign."""
 
     name: Slug
@@ -252,7 +156,38 @@ class Campaign(_Frozen):
         default=(CallingHours(days=("mon", "tue", "wed", "thu", "fri", "sat"), start=time(9), end=time(20)),),
         min_length=1,
     )
-    """Hours in which people may be called, on their own wall clocks."""
+    """Hours in which people may be called, on their own wall clocks. Of the windows that name a place, those that
+    name it most exactly hold there; the others hold everywhere else."""
+    closed_days: tuple[date, ...] = ()
+    """Days of the callee's calendar on which nobody is called, like 2026-12-24."""
+    holidays: bool = False
+    """Call nobody on the public holidays of the callee's country, and of the part of it, where that is known."""
+    profile: Literal["us_tsr", "us_fl", "uk", "cn", "fr", "ca", "none"] = "none"
+    """The law to keep: hours, days, caps, consent and limits in addition to the campaign's own, which may be tighter
+    only. None of it is legal advice."""
+    exempt: Exempt = Exempt()
+    """Rules of the profile that do not hold for this campaign, each with the reason why."""
+    seller: Slug | None = None
+    """On whose behalf people are called: caps and do-not-call lists may be for all campaigns of one seller."""
+    caps: tuple[Cap, ...] = ()
+    """So many calls in so much time, and no more; a call must be within all of them."""
+    consent: Literal["none", "any", "written"] = "none"
+    """What a lead must have agreed to before it is called: any needs the moment of it, written the evidence too."""
+    consent_days: int | None = Field(default=None, ge=1, le=36_600)
+    """Days for which consent holds; left out, until it is withdrawn."""
+    dispositions: tuple[AgentDisposition, ...] = ()
+    """Outcomes of conversations in the campaign's own words, for agents to choose from in wrap-up."""
+    default_disposition: Slug | None = None
+    """The one of dispositions that a conversation gets of which nobody said anything; left out, the lead is done."""
+    abandoned_opt_out: Key = "9"
+    """The key with which people end such calls for good while abandoned_message plays: one of 0-9, * and #; "" for
+    none."""
+    abandoned_lockout_hours: float = Field(default=72.0, ge=0, le=366 * 24)
+    """Hours for which nobody who was abandoned is called again, whatever retries say; 0 leaves it to them."""
+    new_first: bool = False
+    """Call leads that were never tried before those that are to be tried again. Promised call-backs precede both."""
+    callback_patience_minutes: float = Field(default=15.0, ge=0, le=7 * 24 * 60)
+    """Minutes a call-back waits for the agent who promised it; after that anybody takes it."""
     retries: Retries = Retries()
     """How often a lead is tried, and how soon again."""
 
@@ -282,6 +217,34 @@ class Campaign(_Frozen):
                 "a person would have to be connected in no time"
             )
         return self
+
+    @model_validator(mode="after")
+    def _distinct_dispositions(self) -> Self:
+        for what, values in (
+            ("name", [each.name for each in self.dispositions]),
+            ("key", [each.key for each in self.dispositions if each.key]),
+        ):
+            twice = next((value for value in values if values.count(value) > 1), None)
+            if twice is not None:
+                raise ValueError(f"dispositions should each have a {what} of its own, and two have {twice}")
+        return self
+
+    @model_validator(mode="after")
+    def _default_disposition_exists(self) -> Self:
+        if self.default_disposition is not None:
+            chosen = self.disposition_called(self.default_disposition)
+            if chosen is None:
+                names = ", ".join(each.name for each in self.dispositions) or "none"
+                raise ValueError(
+                    f"default_disposition should be the name of one of dispositions, of which there are: {names}"
+                )
+            if chosen.then == "callback":
+                raise ValueError("default_disposition should be none that promises a call-back: nobody has said when")
+        return self
+
+    def disposition_called(self, name: str) -> AgentDisposition | None:
+        """The one of its own dispositions that is called `name`."""
+        return next((each for each in self.dispositions if each.name == name), None)
 
     @property
     def listens_for_machines(self) -> bool:
@@ -327,7 +290,7 @@ def load(text: str) -> Campaign:
 def zone_info(name: str) -> ZoneInfo:
     """The zone called `name`; InputRefusedError if there is none."""
     try:
-        return ZoneInfo(_zone(name))
+        return ZoneInfo(checked_zone(name))
     except ValueError as error:
         raise InputRefusedError(f"{name!r} is not a time zone: it {error}") from None
 

@@ -37,6 +37,11 @@ class Disposition(StrEnum):
     FAILED = "failed"  # none of the above
     UNKNOWN = "unknown"  # the switch was out of sight and does not know the call any more
     SKIPPED = "skipped"  # an agent saw the lead and did not want it: no call was placed
+    FAILED_OVER = "failed_over"  # the trunk would not carry it: the lead goes to another one
+
+
+UNCOUNTED = frozenset({Disposition.SKIPPED, Disposition.FAILED_OVER})
+"""What is no attempt at the lead: no phone has rung."""
 
 
 _TABLE: dict[Disposition, str] = {

@@ -7,7 +7,9 @@ a number of "call 212…", of two numbers in one cell, or of a spreadsheet's "49
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from enum import IntEnum, StrEnum
 from typing import Final
 
@@ -50,6 +52,27 @@ class Number:
 
     e164: str
     zones: tuple[str, ...]
+
+
+@attrs.frozen
+class LeadNumber:
+    """One of a lead's numbers, in E.164: where it may be, what kind it is, and the region of its prefix or list."""
+
+    number: str
+    zones: tuple[str, ...] = ()
+    kind: str = "unknown"
+    region: str | None = None
+
+
+def numbers_to_json(numbers: Sequence[LeadNumber]) -> str:
+    """`numbers` for the database, shortly: there are millions."""
+    rows = [[each.number, each.zones, each.kind, each.region] for each in numbers]
+    return json.dumps(rows, separators=(",", ":"))
+
+
+def numbers_from_json(text: str) -> tuple[LeadNumber, ...]:
+    """The numbers that `numbers_to_json` wrote."""
+    return tuple(LeadNumber(number, tuple(zones), kind, region) for number, zones, kind, region in json.loads(text))
 
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")

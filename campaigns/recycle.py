@@ -1,48 +1,373 @@
-"""After this outcome, when again: the one place that decides what becomes of a lead."""
+"""After this outcome, when again, and with which number: the one place that decides what becomes of a lead.
+
+What a lead has behind it, beyond its count of attempts, is its `History`. It is kept with the lead, and changes only
+here, step by step. Calling hours and the rules of the law are not looked at: the hopper holds a due lead back until
+they allow it, so that a change of them also reaches leads that already wait.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
 
 import attrs
 
-from campaigns.campaign import NEVER, Campaign
-from campaigns.disposition import Disposition
-from campaigns.lead import LeadStatus
+from campaigns.campaign import Campaign
+from campaigns.day_parts import PARTS, another_part, part_of
+from campaigns.disposition import UNCOUNTED, Disposition
+from campaigns.lead import LeadNumber, LeadStatus
+from campaigns.retries import AgentDisposition
+from campaigns.setting_types import NEVER, Delay
+
+_FINAL: Final = {
+    Disposition.BRIDGED: (LeadStatus.DONE, "spoke to an agent"),
+    Disposition.MESSAGE_PLAYED: (LeadStatus.DONE, "heard the message"),
+    Disposition.OPTED_OUT: (LeadStatus.DEAD, "wants no more calls"),
+}
+# Nobody was there: in another part of the day they may be.
+_NOBODY_THERE: Final = frozenset({Disposition.NO_ANSWER, Disposition.MACHINE})
+
+
+@attrs.frozen
+class History:
+    """What a lead has behind it.
+
+    `tries` counts outcomes by name, the agents' own among them. `parts` of the day have been tried of late.
+    `failed_gateways` would not carry the call that is being placed. `callback_tries` calls have been made at the
+    promised call-back. `dead_numbers` (places in the lead's numbers) have no further turn. `refused_at` is when the
+    person last refused.
+    """
+
+    tries: Mapping[str, int] = attrs.field(factory=dict)
+    parts: tuple[str, ...] = ()
+    failed_gateways: tuple[str, ...] = ()
+    callback_tries: int = 0
+    dead_numbers: tuple[int, ...] = ()
+    refused_at: datetime | None = None
+
+    def to_json(self) -> str:
+        """For the database, without what is as in a new lead: mostly `{}`."""
+        refused_at = self.refused_at.isoformat() if self.refused_at is not None else None
+        value = attrs.asdict(self) | {"refused_at": refused_at}
+        return json.dumps({name: each for name, each in value.items() if each}, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> History:
+        """What `to_json` wrote."""
+        if text == "{}":  # most leads of a new list
+            return _NONE
+        value: dict[str, Any] = json.loads(text)
+        refused_at = value.get("refused_at")
+        return History(
+            tries=value.get("tries", {}),
+            parts=tuple(value.get("parts", ())),
+            failed_gateways=tuple(value.get("failed_gateways", ())),
+            callback_tries=value.get("callback_tries", 0),
+            dead_numbers=tuple(value.get("dead_numbers", ())),
+            refused_at=datetime.fromisoformat(refused_at) if refused_at else None,
+        )
+
+
+_NONE: Final = History()
 
 
 @attrs.frozen
 class NextStep:
-    """What becomes of a lead: `due_at` is set exactly when `status` is WAITING; `reason` is for a person to read."""
+    """What becomes of a lead: `due_at` is set exactly when `status` is WAITING; `reason` is for a person to read.
+
+    `number_no` says which of the lead's numbers has its turn. `queue_urgent`: before all others, because it was its
+    turn already. `callback_at` is set while a call-back is promised, and `callback_agent` if by that agent in person.
+    """
 
     status: LeadStatus
     due_at: datetime | None
     reason: str
+    queue_urgent: bool = False
+    number_no: int = 0
+    history: History = _NONE
+    callback_at: datetime | None = None
+    callback_agent: str | None = None
+
+    def to_value(self) -> dict[str, object]:
+        """The step in values that JSON knows."""
+        return {
+            "status": self.status.value,
+            "due_at": _text(self.due_at),
+            "reason": self.reason,
+            "queue_urgent": self.queue_urgent,
+            "number_no": self.number_no,
+            "history": self.history.to_json(),
+            "callback_at": _text(self.callback_at),
+            "callback_agent": self.callback_agent,
+        }
+
+    @staticmethod
+    def from_value(value: Mapping[str, Any]) -> NextStep:
+        """The step that `to_value` wrote, of this version or an older one. Raises ValueError or KeyError."""
+        return NextStep(
+            LeadStatus(value["status"]),
+            _moment(value["due_at"]),
+            value["reason"],
+            queue_urgent=value.get("queue_urgent", False),
+            number_no=value.get("number_no", 0),
+            history=History.from_json(value.get("history", "{}")),
+            callback_at=_moment(value.get("callback_at")),
+            callback_agent=value.get("callback_agent"),
+        )
 
 
-def next_step(disposition: Disposition, attempts_made: int, campaign: Campaign, now: datetime) -> NextStep:
-    """What becomes of a lead whose attempt number `attempts_made` has just ended with `disposition`.
+def _text(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment is not None else None
 
-    Calling hours are not looked at here: the hopper holds a due lead back until they open, so that a change of the
-    hours also reaches leads that already wait.
-    """
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+class Turn(Protocol):
+    """What must be known of an attempt and its lead, as it was when the lead was leased."""
+
+    @property
+    def attempt_no(self) -> int: ...
+    @property
+    def gateway(self) -> str: ...
+    @property
+    def numbers(self) -> Sequence[LeadNumber]: ...
+    @property
+    def number_no(self) -> int: ...
+    @property
+    def zones(self) -> tuple[str, ...]: ...
+    @property
+    def history(self) -> History: ...
+    @property
+    def callback_at(self) -> datetime | None: ...
+    @property
+    def callback_agent(self) -> str | None: ...
+
+
+@attrs.frozen
+class Tried:
+    """A `Turn` of its own, where there is no lease. `numbers` is empty for a lead with a single one."""
+
+    attempt_no: int
+    gateway: str = ""
+    numbers: tuple[LeadNumber, ...] = ()
+    number_no: int = 0
+    zones: tuple[str, ...] = ()
+    history: History = _NONE
+    callback_at: datetime | None = None
+    callback_agent: str | None = None
+
+
+def next_step(disposition: Disposition, turn: Turn, campaign: Campaign, now: datetime) -> NextStep:
+    """What becomes of a lead whose attempt `turn` has just ended with `disposition`."""
     if now.tzinfo is None:
         raise ValueError(f"{now!r} has no time zone")
-    if disposition is Disposition.BRIDGED:
-        return NextStep(LeadStatus.DONE, None, "spoke to an agent")
-    if disposition is Disposition.MESSAGE_PLAYED:
-        return NextStep(LeadStatus.DONE, None, "heard the message")
-    if disposition is Disposition.OPTED_OUT:
-        return NextStep(LeadStatus.DEAD, None, "wants no more calls")
-    if disposition is Disposition.SKIPPED:
-        attempts_made -= 1  # it was no call
-    delay = campaign.retries.delay_seconds.after(disposition)
-    if delay == NEVER:
-        return NextStep(LeadStatus.DEAD, None, f"{disposition}: the campaign tries such a number no more")
-    allowed = campaign.retries.max_attempts
+    if disposition is Disposition.FAILED_OVER:
+        return _failed_over(turn, campaign, now)
+    if disposition is Disposition.BRIDGED and campaign.default_disposition is not None:
+        default = campaign.disposition_called(campaign.default_disposition)
+        if default is not None:
+            return step_of_outcome(default, turn, campaign, now)
+    history = _after(turn, disposition.value)
+    if disposition in _FINAL:
+        status, reason = _FINAL[disposition]
+        return NextStep(status, None, reason, number_no=turn.number_no, history=history)
+    retries = campaign.retries
+    if disposition is Disposition.REJECTED:
+        history = attrs.evolve(history, refused_at=now)
+    if disposition in _NOBODY_THERE:
+        history = attrs.evolve(history, parts=_parts_tried(turn, campaign, now))
+    own = retries.delay_seconds.after(disposition)
+    rule = _Rule(
+        name=disposition.value,
+        own=own,
+        onward=retries.next_number.after(disposition),
+        # Of a round that ends with a number nobody has, what rests is the numbers before it.
+        round_over=own if own != NEVER else retries.delay_seconds.no_answer,
+        most=retries.most_tries.of(disposition),
+        counted=disposition not in UNCOUNTED,
+        spread=retries.spread_parts and disposition in _NOBODY_THERE,
+    )
+    return _again(rule, history, turn, campaign, now)
+
+
+def step_of_outcome(
+    outcome: AgentDisposition,
+    turn: Turn,
+    campaign: Campaign,
+    now: datetime,
+    *,
+    callback_at: datetime | None = None,
+    callback_agent: str | None = None,
+) -> NextStep:
+    """What becomes of a lead of whose conversation an agent, or nobody, has said `outcome`.
+
+    A call-back needs `callback_at`; with `callback_agent` it is for that agent in person.
+    """
+    name, number_no = outcome.name, turn.number_no
+    history = attrs.evolve(_after(turn, name), callback_tries=0)
+    if outcome.refusal:
+        history = attrs.evolve(history, refused_at=now)
+    match outcome.then:
+        case "done":
+            return NextStep(LeadStatus.DONE, None, name, number_no=number_no, history=history)
+        case "do_not_call":
+            reason = f"{name}: wants no more calls"
+            return NextStep(LeadStatus.DEAD, None, reason, number_no=number_no, history=history)
+        case "callback":
+            if callback_at is None or callback_at.tzinfo is None:
+                raise ValueError(f"a call-back needs an aware moment, and has {callback_at!r}")
+            return NextStep(
+                LeadStatus.WAITING,
+                callback_at,
+                f"{name}: {callback_agent or 'anybody'} is to call back",
+                number_no=number_no,
+                history=history,
+                callback_at=callback_at,
+                callback_agent=callback_agent,
+            )
+        case "recycle":
+            rest = outcome.delay_seconds
+            rule = _Rule(
+                name=name,
+                own=NEVER if outcome.next_number else rest,
+                onward=rest if outcome.next_number else NEVER,
+                round_over=rest,
+                most=outcome.most_tries,
+            )
+            return _again(rule, history, _without_callback(turn), campaign, now)
+
+
+@attrs.frozen
+class _Rule:
+    """What is set for an outcome that may be tried again: the rests for the same number, for the next, and for the
+    first one of a new round."""
+
+    name: str
+    own: Delay
+    onward: Delay
+    round_over: Delay
+    most: int
+    counted: bool = True
+    spread: bool = False
+
+
+def _again(rule: _Rule, history: History, turn: Turn, campaign: Campaign, now: datetime) -> NextStep:
+    number_no, rest, history = _number_and_rest(rule, history, turn)
+    attempts_made, allowed = turn.attempt_no - (not rule.counted), campaign.retries.max_attempts
+    if rest == NEVER:
+        reason = f"{rule.name}: the campaign tries such a number no more"
+        return NextStep(LeadStatus.DEAD, None, reason, number_no=turn.number_no, history=history)
+    due_at = now + timedelta(seconds=rest)
+    if turn.callback_at is not None:
+        tries = history.callback_tries + rule.counted
+        if tries < campaign.retries.callback_tries:
+            return NextStep(
+                LeadStatus.WAITING,
+                due_at,
+                f"{rule.name} on a promised call-back, again in {rest:g} s",
+                number_no=number_no,
+                history=attrs.evolve(history, callback_tries=tries),
+                callback_at=due_at,
+                callback_agent=turn.callback_agent,
+            )
+        history = attrs.evolve(history, callback_tries=0)
+    reason = f"{rule.name} on attempt {attempts_made} of {allowed}"
     if attempts_made >= allowed:
-        return NextStep(LeadStatus.EXHAUSTED, None, f"{disposition} on attempt {attempts_made} of {allowed}")
-    due_at = now + timedelta(seconds=delay)
-    return NextStep(
-        LeadStatus.WAITING, due_at, f"{disposition} on attempt {attempts_made} of {allowed}, again in {delay:g} s"
+        return NextStep(LeadStatus.EXHAUSTED, None, reason, number_no=number_no, history=history)
+    if 0 < rule.most <= history.tries[rule.name]:
+        reason = f"{rule.name} as often as the campaign tries it, {rule.most}"
+        return NextStep(LeadStatus.EXHAUSTED, None, reason, number_no=number_no, history=history)
+    reason += f", again in {rest:g} s"
+    zone = _zone(turn, campaign)
+    if rule.spread and zone is not None and number_no == turn.number_no:
+        spread = another_part(due_at, zone, history.parts)
+        if spread != due_at:
+            due_at, reason = (
+                spread,
+                f"{rule.name} on attempt {attempts_made} of {allowed}, again in the {part_of(spread, zone)}",
+            )
+    return NextStep(LeadStatus.WAITING, due_at, reason, number_no=number_no, history=history)
+
+
+def _number_and_rest(rule: _Rule, history: History, turn: Turn) -> tuple[int, Delay, History]:
+    """Which number has the next turn, after what rest, and the history with the number that is never to have one."""
+    if rule.onward == NEVER:
+        return turn.number_no, rule.own, history
+    dead = set(history.dead_numbers)
+    if rule.own == NEVER:
+        dead.add(turn.number_no)
+        history = attrs.evolve(history, dead_numbers=tuple(sorted(dead)))
+    alive = [place for place in range(max(len(turn.numbers), 1)) if place not in dead]
+    if not alive:
+        return turn.number_no, NEVER, history
+    following = next((place for place in alive if place > turn.number_no), None)
+    if following is not None:
+        return following, rule.onward, history
+    return alive[0], rule.round_over, history
+
+
+def _failed_over(turn: Turn, campaign: Campaign, now: datetime) -> NextStep:
+    """Nobody's phone has rung: the lead goes out through another trunk at once, while there is one."""
+    failed = turn.history.failed_gateways
+    if turn.gateway not in failed:
+        failed = (*failed, turn.gateway)
+    kept = NextStep(
+        LeadStatus.WAITING,
+        now,
+        f"{turn.gateway} would not carry it, another trunk is to",
+        queue_urgent=True,
+        number_no=turn.number_no,
+        history=attrs.evolve(turn.history, failed_gateways=failed),
+        callback_at=turn.callback_at,
+        callback_agent=turn.callback_agent,
+    )
+    if set(campaign.gateways) - set(failed):
+        return kept
+    rest = campaign.retries.delay_seconds.congestion
+    seconds = rest if rest != NEVER else 3600.0  # "never" is for what a lead has done
+    return attrs.evolve(
+        kept,
+        due_at=now + timedelta(seconds=seconds),
+        reason=f"none of its trunks would carry it: {', '.join(failed)}",
+        queue_urgent=False,
+        history=attrs.evolve(turn.history, failed_gateways=()),
+    )
+
+
+def _after(turn: Turn, name: str) -> History:
+    """The history with one more outcome called `name`."""
+    tries = dict(turn.history.tries)
+    tries[name] = tries.get(name, 0) + 1
+    return attrs.evolve(turn.history, tries=tries, failed_gateways=())
+
+
+def _zone(turn: Turn, campaign: Campaign) -> str | None:
+    """Where the day is divided into parts: the first place that the number may be in."""
+    return next(iter(campaign.zones_of(turn.zones)), None)
+
+
+def _parts_tried(turn: Turn, campaign: Campaign, now: datetime) -> tuple[str, ...]:
+    """The parts of the day that have been tried since all of them had been."""
+    zone = _zone(turn, campaign)
+    if zone is None:
+        return turn.history.parts
+    before, this = turn.history.parts, part_of(now, zone)
+    if len(before) == len(PARTS):
+        before = ()
+    return (*(part for part in before if part != this), this)
+
+
+def _without_callback(turn: Turn) -> Tried:
+    """The attempt, when what was promised has been kept."""
+    return Tried(
+        attempt_no=turn.attempt_no,
+        gateway=turn.gateway,
+        numbers=tuple(turn.numbers),
+        number_no=turn.number_no,
+        zones=turn.zones,
+        history=turn.history,
     )

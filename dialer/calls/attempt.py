@@ -506,7 +506,7 @@ class Attempt:
         )
         disposition = Disposition(record.disposition)
         self._world.metrics.counts[f"disposition_{disposition.value}"] += 1
-        await self._world.ledger.close(record, next_step(disposition, self.lease.attempt_no, self._campaign, now))
+        await self._world.ledger.close(record, next_step(disposition, self.lease, self._campaign, now))
         self._log.info(
             "attempt_closed",
             number=self.lease.number,

@@ -214,7 +214,7 @@ async def _write_down(row: AttemptRow, leg: Leg, ending: Ending, campaign: Campa
     )
     disposition = disposition_of(leg, ending)
     world.metrics.counts["attempts_recovered"] += 1
-    await world.ledger.close(record, next_step(disposition, row.attempt_no, campaign, now))
+    await world.ledger.close(record, next_step(disposition, _lease_of(row), campaign, now))
     log.info("attempt_recovered", attempt=row.uuid, disposition=disposition.value)
 
 

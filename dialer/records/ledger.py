@@ -53,10 +53,9 @@ class Result:
         return store.close_attempt(session, CdrRow(**self.record.model_dump()), self.step, self.closed_at)
 
     def to_json(self) -> bytes:
-        step = {**attrs.asdict(self.step), "due_at": self.step.due_at.isoformat() if self.step.due_at else None}
         value = {
             "record": self.record.model_dump(mode="json"),
-            "step": step,
+            "step": self.step.to_value(),
             "closed_at": self.closed_at.isoformat(),
         }
         return json.dumps(value).encode()
@@ -65,16 +64,10 @@ class Result:
     def from_json(text: bytes) -> Result:
         """The result that `to_json` wrote, of this version or an older one. Raises ValueError for anything else."""
         value: dict[str, Any] = json.loads(text)
-        step = value["step"]
-        due_at = datetime.fromisoformat(step["due_at"]) if step["due_at"] else None
         record = CdrRow.model_validate(value["record"])
         if "abandoned" not in value["record"]:
             record.abandoned = abandoned_of(record, LAW_SECONDS)
-        return Result(
-            record,
-            NextStep(LeadStatus(step["status"]), due_at, step["reason"]),
-            datetime.fromisoformat(value["closed_at"]),
-        )
+        return Result(record, NextStep.from_value(value["step"]), datetime.fromisoformat(value["closed_at"]))
 
 
 @attrs.define(eq=False)

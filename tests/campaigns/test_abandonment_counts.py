@@ -24,14 +24,14 @@ from campaigns.campaign import Campaign
 from campaigns.database import Database, open_database
 from campaigns.disposition import Disposition
 from campaigns.hopper import Lease, lease
-from campaigns.recycle import next_step
+from campaigns.recycle import Tried, next_step
 from campaigns.store import CdrRow, add_campaign, close_attempt
 from campaigns.tables import AbandonmentHourRow
 from dialer.errors import UnavailableError
 
 from .conftest import CAMPAIGN, NOON, Filled, cdr_of, fill, slots
 
-STEP = next_step(Disposition.BUSY, 1, CAMPAIGN, NOON)
+STEP = next_step(Disposition.BUSY, Tried(1), CAMPAIGN, NOON)
 HOUR = timedelta(hours=1)
 
 

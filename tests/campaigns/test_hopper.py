@@ -19,7 +19,7 @@ from campaigns.database import Database, open_database
 from campaigns.disposition import Disposition
 from campaigns.hopper import Lease, lease, next_due_at, return_unsent
 from campaigns.lead import LeadStatus
-from campaigns.recycle import next_step
+from campaigns.recycle import Tried, next_step
 from campaigns.store import AttemptRow, CdrRow, LeadRow, cdrs, close_attempt, lead_counts, open_attempts_of
 
 from .conftest import CAMPAIGN, NOON, Filled, cdr_of, fill, slots
@@ -150,7 +150,7 @@ async def test_fewer_attempts_allowed_than_were_made(database: Database) -> None
 async def test_what_was_not_sent_is_as_if_it_had_not_been_leased(database: Database) -> None:
     filled = await fill(database, 4)
     (before,) = await take(database, filled, 1)
-    step = next_step(Disposition.BUSY, 1, CAMPAIGN, NOON)
+    step = next_step(Disposition.BUSY, Tried(1), CAMPAIGN, NOON)
     await database.write(lambda s: close_attempt(s, cdr_of(before, filled.id), step, NOON))
     later = NOON + timedelta(hours=1)
     was = {lead.id: lead.model_dump(exclude={"updated_at"}) for lead in await leads(database)}
@@ -159,7 +159,9 @@ async def test_what_was_not_sent_is_as_if_it_had_not_been_leased(database: Datab
     assert len(leases) == 4
     closed = leases[1]
     await database.write(
-        lambda s: close_attempt(s, cdr_of(closed, filled.id), next_step(Disposition.BUSY, 1, CAMPAIGN, later), later)
+        lambda s: close_attempt(
+            s, cdr_of(closed, filled.id), next_step(Disposition.BUSY, Tried(1), CAMPAIGN, later), later
+        )
     )
     uuids = [each.uuid for each in leases]
     assert await database.write(lambda s: return_unsent(s, uuids, later)) == 3
@@ -190,7 +192,7 @@ async def test_what_is_leased_for_preview_is_only_offered_until_it_is_sent(datab
 async def test_a_lead_that_was_skipped_rests_and_has_its_attempt_back(database: Database) -> None:
     filled = await fill(database, 1)
     (one,) = await take(database, filled, 1)
-    step = next_step(Disposition.SKIPPED, one.attempt_no, CAMPAIGN, NOON)
+    step = next_step(Disposition.SKIPPED, Tried(one.attempt_no), CAMPAIGN, NOON)
     assert await database.write(lambda s: close_attempt(s, cdr_of(one, filled.id, Disposition.SKIPPED), step, NOON))
     (lead,) = await leads(database)
     assert (lead.status, lead.attempts, lead.due_at) == (LeadStatus.WAITING, 0, NOON + timedelta(minutes=15))
@@ -242,14 +244,14 @@ KILLED = """
 import sys, trio
 from tests.campaigns.conftest import *
 from tests.campaigns.test_hopper import take
-from campaigns.recycle import next_step
+from campaigns.recycle import Tried, next_step
 from campaigns.store import close_attempt
 url, campaign_id = sys.argv[1], int(sys.argv[2])
 async def main():
     async with open_database(url, node="test") as database:
         filled = Filled(CAMPAIGN, campaign_id)
         async def close(lease):
-            step = next_step(Disposition.BRIDGED, 1, CAMPAIGN, NOON)
+            step = next_step(Disposition.BRIDGED, Tried(1), CAMPAIGN, NOON)
             await database.write(lambda s: close_attempt(s, cdr_of(lease, campaign_id), step, NOON))
             sys.stdout.write(lease.uuid + "\\n")
             sys.stdout.flush()
@@ -292,7 +294,7 @@ async def test_killed_in_between_there_is_one_cdr_for_each_attempt(url: str, lin
         assert counts[LeadStatus.DONE] == len(kept)
 
         # Recovery closes what is open; closing everything again changes nothing.
-        step = next_step(Disposition.UNKNOWN, 1, CAMPAIGN, NOON)
+        step = next_step(Disposition.UNKNOWN, Tried(1), CAMPAIGN, NOON)
 
         def close_all(session: Session) -> int:
             closed = 0

@@ -7,7 +7,7 @@ import pytest
 from campaigns.campaign import Campaign, Delays, Retries
 from campaigns.disposition import Disposition
 from campaigns.lead import LeadStatus
-from campaigns.recycle import next_step
+from campaigns.recycle import Tried, next_step
 
 NOW = datetime(2026, 11, 23, 17, 0, tzinfo=UTC)
 CAMPAIGN = Campaign(name="spring", gateways=("a",), country="US")
@@ -39,7 +39,7 @@ CAMPAIGN = Campaign(name="spring", gateways=("a",), country="US")
     ],
 )
 def test_next_step(disposition: Disposition, attempts: int, status: LeadStatus, hours: float | None) -> None:
-    step = next_step(disposition, attempts, CAMPAIGN, NOW)
+    step = next_step(disposition, Tried(attempts), CAMPAIGN, NOW)
     assert step.status is status
     assert step.due_at == (None if hours is None else NOW + timedelta(hours=hours))
     assert step.reason
@@ -48,17 +48,17 @@ def test_next_step(disposition: Disposition, attempts: int, status: LeadStatus, 
 def test_the_manager_decides() -> None:
     retries = Retries(max_attempts=1, delay_seconds=Delays(busy="never", rejected=60))
     campaign = CAMPAIGN.model_copy(update={"retries": retries})
-    assert next_step(Disposition.BUSY, 1, campaign, NOW).status is LeadStatus.DEAD
-    assert next_step(Disposition.REJECTED, 0, campaign, NOW).due_at == NOW + timedelta(seconds=60)
-    assert next_step(Disposition.REJECTED, 1, campaign, NOW).status is LeadStatus.EXHAUSTED
+    assert next_step(Disposition.BUSY, Tried(1), campaign, NOW).status is LeadStatus.DEAD
+    assert next_step(Disposition.REJECTED, Tried(0), campaign, NOW).due_at == NOW + timedelta(seconds=60)
+    assert next_step(Disposition.REJECTED, Tried(1), campaign, NOW).status is LeadStatus.EXHAUSTED
 
 
 @pytest.mark.parametrize("disposition", Disposition)
 def test_every_disposition_has_a_next_step(disposition: Disposition) -> None:
-    step = next_step(disposition, 1, CAMPAIGN, NOW)
+    step = next_step(disposition, Tried(1), CAMPAIGN, NOW)
     assert (step.due_at is not None) == (step.status is LeadStatus.WAITING)
 
 
 def test_a_naive_moment_is_refused() -> None:
     with pytest.raises(ValueError, match="no time zone"):
-        next_step(Disposition.BUSY, 1, CAMPAIGN, NOW.replace(tzinfo=None))
+        next_step(Disposition.BUSY, Tried(1), CAMPAIGN, NOW.replace(tzinfo=None))

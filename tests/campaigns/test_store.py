@@ -11,7 +11,7 @@ from campaigns.database import Database
 from campaigns.disposition import Disposition
 from campaigns.hopper import Lease, lease
 from campaigns.lead import LeadStatus
-from campaigns.recycle import NextStep, next_step
+from campaigns.recycle import NextStep, Tried, next_step
 from campaigns.store import (
     AttemptRow,
     CdrRow,
@@ -32,7 +32,7 @@ from dialer.errors import InputRefusedError
 from .conftest import CAMPAIGN, NOON, Filled, cdr_of, fill, slots
 
 LATER = NOON + timedelta(minutes=1)
-BUSY = next_step(Disposition.BUSY, 1, CAMPAIGN, LATER)
+BUSY = next_step(Disposition.BUSY, Tried(1), CAMPAIGN, LATER)
 
 
 async def leased(database: Database, filled: Filled, count: int) -> list[Lease]:
@@ -156,7 +156,7 @@ async def test_a_close_that_fails_half_way_leaves_nothing(database: Database) ->
 async def test_a_final_step_leaves_the_lead_without_a_next_time(database: Database) -> None:
     filled = await fill(database, 1)
     (one,) = await leased(database, filled, 1)
-    step = next_step(Disposition.BRIDGED, 1, CAMPAIGN, LATER)
+    step = next_step(Disposition.BRIDGED, Tried(1), CAMPAIGN, LATER)
     await database.write(
         lambda session: close_attempt(session, cdr_of(one, filled.id, Disposition.BRIDGED), step, LATER)
     )
