@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import attrs
@@ -12,11 +14,13 @@ from sqlalchemy import bindparam, select
 from sqlmodel import Session, SQLModel
 
 from campaigns.rules.candidate import Candidate, PastCall
+from campaigns.tables import AttemptRow, CampaignRow
 
-_attempt = SQLModel.metadata.tables["attempt"]
-_COLUMNS: Final = tuple(
-    _attempt.c[name]
-    for name in ("opened_at", "campaign_id", "lead_id", "number", "account", "gateway", "caller_id", "answered", "talked")
+_attempt = SQLModel.metadata.tables[str(AttemptRow.__tablename__)]
+_campaign = SQLModel.metadata.tables[str(CampaignRow.__tablename__)]
+_NAMES: Final = tuple(field.name for field in attrs.fields(PastCall) if field.name != "seller")
+_DEFINITIONS: Final = select(_campaign.c.id, _campaign.c.definition).where(
+    _campaign.c.id.in_(bindparam("_ids", expanding=True))
 )
 
 
@@ -47,33 +51,45 @@ class Histories:
 def of(session: Session, candidates: Sequence[Candidate], since: datetime) -> Histories:
     """The counted calls, open ones too, that began at `since` or later."""
     connection = session.connection()
-    by_number: defaultdict[str, list[PastCall]] = defaultdict(list)
-    by_lead: defaultdict[int, list[PastCall]] = defaultdict(list)
-    by_account: defaultdict[str, list[PastCall]] = defaultdict(list)
     wanted: dict[str, list[Any]] = {
         "_numbers": sorted({one.number for one in candidates}),
         "_leads": sorted({one.lead_id for one in candidates if one.attempts}),
         "_accounts": sorted({one.account for one in candidates if one.account}),
     }
-    # A query for each, since the database cannot use three indexes for one.
-    seen: set[str] = set()
-    for name, query in _QUERIES.items():
-        if not wanted[name]:
-            continue
-        for uuid, *values in connection.execute(query, {name: wanted[name], "_since": since}):
-            if uuid in seen:
-                continue
-            seen.add(uuid)
-            call = PastCall(*values)
-            by_number[call.number].append(call)
-            by_lead[call.lead_id].append(call)
-            if call.account is not None:
-                by_account[call.account].append(call)
+    rows: dict[str, Any] = {}
+    for name, query in _QUERIES.items():  # one for each, since the database cannot use three indexes for one
+        if wanted[name]:
+            rows.update((row.uuid, row) for row in connection.execute(query, {name: wanted[name], "_since": since}))
+    sellers = _sellers(session, {row.campaign_id for row in rows.values()})
+    by_number: defaultdict[str, list[PastCall]] = defaultdict(list)
+    by_lead: defaultdict[int, list[PastCall]] = defaultdict(list)
+    by_account: defaultdict[str, list[PastCall]] = defaultdict(list)
+    for row in rows.values():
+        values = {name: getattr(row, name) for name in _NAMES}
+        call = PastCall(seller=sellers[row.campaign_id], **values)
+        by_number[call.number].append(call)
+        by_lead[call.lead_id].append(call)
+        if call.account is not None:
+            by_account[call.account].append(call)
     return Histories(by_number, by_lead, by_account)
 
 
+def _sellers(session: Session, campaign_ids: Collection[int]) -> Mapping[int, str | None]:
+    """For whom each campaign calls."""
+    if not campaign_ids:
+        return {}
+    found = session.connection().execute(_DEFINITIONS, {"_ids": sorted(campaign_ids)})
+    return {campaign_id: _seller_in(definition) for campaign_id, definition in found}
+
+
+@lru_cache(maxsize=1_000)
+def _seller_in(definition: str) -> str | None:
+    seller: str | None = json.loads(definition).get("seller")
+    return seller
+
+
 def _query(column: str, name: str) -> Any:
-    return select(_attempt.c.uuid, *_COLUMNS).where(
+    return select(_attempt.c.uuid, *(_attempt.c[each] for each in _NAMES)).where(
         _attempt.c[column].in_(bindparam(name, expanding=True)),
         _attempt.c.opened_at >= bindparam("_since"),
         _attempt.c.counted,

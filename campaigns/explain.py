@@ -18,7 +18,6 @@ from campaigns.campaign import CampaignStatus
 from campaigns.hopper import candidate_of
 from campaigns.lead import LeadStatus, Queue
 from campaigns.rules.callable import RuleBook
-from campaigns.rules.candidate import Candidate
 from campaigns.rules.verdict import Verdict, allowed, forbidden, gravest
 from campaigns.slots import needed_since
 from campaigns.store import definition_of
@@ -53,9 +52,7 @@ class Explanation:
         return gravest(self.verdicts) or self.verdicts[-1]
 
 
-def explain(
-    session: Session, lead: LeadRow, trunks: Mapping[str, Trunk], now: datetime
-) -> Explanation:
+def explain(session: Session, lead: LeadRow, trunks: Mapping[str, Trunk], now: datetime) -> Explanation:
     """What allows or stops a call to `lead` at `now`: its own state, its list, its campaign, all rules, all trunks.
 
     `trunks` are those that the daemon's settings have, by name.
@@ -103,7 +100,7 @@ def _of_state(lead: LeadRow, now: datetime) -> Verdict:
         after = f" after {lead.last_disposition.value}" if lead.last_disposition is not None else ""
         return forbidden("rest", f"it rests{after}", lead.due_at)
     if lead.queue is None and lead.due_at > now:
-        return forbidden("put_off", f"the rule {lead.put_off_by} has put it off, and is asked again then", lead.due_at)
+        return forbidden("put_off", f"put off by the rule {lead.put_off_by}, which is asked again then", lead.due_at)
     where = Queue(lead.queue).name.lower() if lead.queue is not None else "its"
     return allowed("status", f"it is {lead.status.value}, and waits in the {where} queue", now)
 
@@ -223,9 +220,7 @@ def outline(session: Session, row: CampaignRow, trunks: Mapping[str, Trunk], now
         candidates = [candidate_of(lead.id or 0, lead) for lead in open_leads]
         since = _since(book, mine, now)
         histories = (
-            attempt_history.of(session, candidates, since)
-            if since is not None
-            else attempt_history.Histories()
+            attempt_history.of(session, candidates, since) if since is not None else attempt_history.Histories()
         )
         entries = suppression_store.entries_for(session, [lead.number for lead in open_leads])
         for lead, candidate in zip(open_leads, candidates, strict=True):

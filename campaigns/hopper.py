@@ -20,9 +20,9 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final, Protocol
 
 import attrs
-from sqlalchemy import bindparam, case, delete, func, insert, select, text, update
+from sqlalchemy import bindparam, case, delete, insert, text, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, SQLModel, col
+from sqlmodel import Session, SQLModel, col, select
 
 from campaigns import attempt_history, suppression_store
 from campaigns.attempt_history import Histories
@@ -30,10 +30,10 @@ from campaigns.disposition import Disposition
 from campaigns.lead import WITHDRAWN, LeadNumber, LeadStatus, Queue, numbers_from_json
 from campaigns.recycle import History
 from campaigns.rules.callable import RuleBook
-from campaigns.rules.candidate import Candidate, PastCall
+from campaigns.rules.candidate import Candidate
 from campaigns.rules.verdict import Verdict
 from campaigns.slots import Fit, Slot, Slots, needed_since
-from campaigns.tables import AttemptRow, LeadRow
+from campaigns.tables import RESTING, AttemptRow, LeadRow
 from campaigns.trunk import Trunk
 from campaigns.turns import Turns
 
@@ -66,7 +66,7 @@ class Lease:
     number_no: int = 0
     account: str | None = None
     caller_id: str | None = None  # of the trunk's pool; None leaves it to campaign and gateway
-    history: History = History()
+    history: History = attrs.field(factory=History)
     callback_at: datetime | None = None  # promised to the person
     callback_agent: str | None = None  # and by that agent in person
 
@@ -381,7 +381,8 @@ class _Leasing:
 
     def _write_put_off(self) -> None:
         for (moment, rule), ids in self._put_off.items():
-            _change(self._session, ids, {"queue": None, "due_at": moment, "put_off_by": rule, "updated_at": self._now})
+            values = {"queue": None, "due_at": moment, "put_off_by": rule, "updated_at": self._now}
+            _change(self._session, ids, values)
         for status, ids in self._ended.items():
             _change(self._session, ids, {"queue": None, "status": status, "updated_at": self._now})
 
@@ -420,7 +421,7 @@ class _Leasing:
                     "opened_at": self._now,
                     "closed_at": None,
                 }
-                    for each in leases
+                for each in leases
             ],
         )
         shown = Counter((fit.caller_id, fit.day) for _, fit in self._taken if fit.caller_id is not None)
@@ -474,11 +475,10 @@ _GROUPS: Final = text(
     SELECT lead.queue, lead.list_id, lead.priority FROM step JOIN lead ON lead.id = step.id
     """
 )
-_LISTS: Final = select(_list.c.id, _list.c.active, _list.c.priority, _list.c.weight, _list.c.newest_first, _list.c.credit)
-_LISTS_OF: Final = _LISTS.where(_list.c.campaign_id == bindparam("_campaign_id"))
-_KEEP_CREDIT: Final = (
-    update(_list).where(_list.c.id == bindparam("_id")).values(credit=bindparam("_credit"))
-)
+_LISTS_OF: Final = select(
+    *(_list.c[name] for name in ("id", "active", "priority", "weight", "newest_first", "credit"))
+).where(_list.c.campaign_id == bindparam("_campaign_id"))
+_KEEP_CREDIT: Final = update(_list).where(_list.c.id == bindparam("_id")).values(credit=bindparam("_credit"))
 _PAGE: Final = (
     select(*(_lead.c[field.name] for field in attrs.fields(_Row)))
     .where(
@@ -499,8 +499,7 @@ _RESTED: Final = (
     select(_lead.c.id)
     .where(
         _lead.c.campaign_id == bindparam("_campaign_id"),
-        _lead.c.queue.is_(None),
-        _lead.c.status.in_(_CALLABLE),
+        text(RESTING),
         _lead.c.due_at <= bindparam("_now"),
     )
     .order_by(_lead.c.due_at, _lead.c.id)
@@ -542,8 +541,8 @@ def _show(session: Session) -> Any:
 def send(session: Session, uuid: str, book: RuleBook, now: datetime) -> bool:
     """Note that the offered attempt `uuid` is about to be sent; False if it must not be.
 
-    It may have been closed or returned, or its number may have come onto a do-not-call list since it was offered: then
-    the caller returns it.
+    It may have been closed or returned, or its number may have come onto a do-not-call list since it was offered:
+    then the caller returns it.
     """
     attempt = session.get(AttemptRow, uuid, with_for_update=True)
     if attempt is None or attempt.closed_at is not None:
@@ -599,6 +598,48 @@ def return_unsent(session: Session, uuids: Sequence[str], now: datetime) -> int:
 
 
 @attrs.frozen
+class OpenAttempt:
+    """An attempt that was begun and not closed, and the lease that it was begun with."""
+
+    row: AttemptRow
+    lease: Lease
+
+
+def open_attempts_of(session: Session, node: str) -> Sequence[OpenAttempt]:
+    """The attempts that `node` has begun and not closed, the oldest first."""
+    found = session.exec(
+        select(AttemptRow, LeadRow)
+        .join(LeadRow, col(LeadRow.id) == AttemptRow.lead_id)
+        .where(AttemptRow.node == node, col(AttemptRow.closed_at).is_(None))
+        .order_by(col(AttemptRow.opened_at), AttemptRow.uuid)
+    )
+    return [OpenAttempt(attempt, _lease_again(attempt, lead)) for attempt, lead in found]
+
+
+def _lease_again(attempt: AttemptRow, lead: LeadRow) -> Lease:
+    return Lease(
+        uuid=attempt.uuid,
+        lead_id=attempt.lead_id,
+        number=attempt.number,
+        gateway=attempt.gateway,
+        switch=attempt.switch,
+        attempt_no=attempt.attempt_no,
+        fields=json.loads(lead.fields),
+        last_disposition=lead.last_disposition,
+        zones=tuple(json.loads(lead.zones)),
+        region=lead.region,
+        kind=lead.kind,
+        numbers=numbers_from_json(lead.numbers),
+        number_no=lead.number_no,
+        account=attempt.account,
+        caller_id=attempt.caller_id,
+        history=History.from_json(lead.history),
+        callback_at=lead.callback_at,
+        callback_agent=lead.callback_agent,
+    )
+
+
+@attrs.frozen
 class Outlook:
     """What a campaign still has to call: whether anybody stands in a queue, and when the next one has rested."""
 
@@ -617,7 +658,7 @@ def outlook(session: Session, campaign_row_id: int) -> Outlook:
     )
     resting = connection.execute(
         select(_lead.c.due_at, _lead.c.put_off_by)
-        .where(mine, _lead.c.queue.is_(None), _lead.c.status.in_(_CALLABLE))
+        .where(mine, text(RESTING))
         .order_by(_lead.c.due_at, _lead.c.id)
         .limit(1)
     ).first()

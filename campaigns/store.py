@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import attrs
-from sqlalchemy import SmallInteger, String, bindparam, case, func, insert, tuple_, update
+from sqlalchemy import SmallInteger, String, bindparam, case, func, insert, text, tuple_, update
 from sqlmodel import Session, SQLModel, col, select
 
 from campaigns.abandonment_counts import count_call
@@ -20,7 +20,16 @@ from campaigns.campaign import Campaign, CampaignStatus, dump, load
 from campaigns.disposition import UNCOUNTED, Disposition
 from campaigns.lead import WITHDRAWN, LeadStatus, Queue, numbers_from_json
 from campaigns.recycle import NextStep
-from campaigns.tables import AgentLoginRow, AttemptRow, CampaignRow, CdrRow, LeadRow, PacingStateRow
+from campaigns.tables import (
+    RESTING,
+    AgentLoginRow,
+    AttemptRow,
+    CampaignRow,
+    CdrRow,
+    LeadListRow,
+    LeadRow,
+    PacingStateRow,
+)
 from dialer.errors import InputRefusedError
 
 __all__ = [
@@ -41,7 +50,6 @@ __all__ = [
     "get_campaign",
     "lead_counts",
     "list_campaigns",
-    "open_attempts_of",
     "remember_agent",
     "set_campaign_status",
     "stop_all_campaigns",
@@ -93,6 +101,17 @@ def add_campaign(session: Session, campaign: Campaign, now: datetime) -> Saved:
     return Saved(row, created=False, changed=True, before=before)
 
 
+def lead_list(session: Session, campaign_row_id: int, name: str, now: datetime, *, source: str = "") -> LeadListRow:
+    """The campaign's list called `name`, made on first use."""
+    mine = select(LeadListRow).where(LeadListRow.campaign_id == campaign_row_id, LeadListRow.name == name)
+    row = session.exec(mine).one_or_none()
+    if row is None:
+        row = LeadListRow(campaign_id=campaign_row_id, name=name, source=source, created_at=now, updated_at=now)
+        session.add(row)
+        session.flush()
+    return row
+
+
 RECONSIDERED: Final = 2_000  # leads in one transaction: some 20 ms of the writer's time
 
 
@@ -105,8 +124,7 @@ def reconsider(session: Session, campaign_row_id: int, now: datetime) -> int:
         select(LeadRow.id)
         .where(
             LeadRow.campaign_id == campaign_row_id,
-            col(LeadRow.queue).is_(None),
-            col(LeadRow.status).in_((LeadStatus.NEW, LeadStatus.WAITING)),
+            text(RESTING),
             LeadRow.due_at > now,
             col(LeadRow.put_off_by).is_not(None),
         )
@@ -205,15 +223,6 @@ def lead_counts(session: Session, campaign_row_id: int) -> Mapping[LeadStatus, i
 
 def _complete(counts: Mapping[LeadStatus, int]) -> Mapping[LeadStatus, int]:
     return {status: counts.get(status, 0) for status in LeadStatus}
-
-
-def open_attempts_of(session: Session, node: str) -> Sequence[AttemptRow]:
-    """The attempts that `node` has begun and not closed, the oldest first."""
-    return session.exec(
-        select(AttemptRow)
-        .where(AttemptRow.node == node, col(AttemptRow.closed_at).is_(None))
-        .order_by(col(AttemptRow.opened_at), AttemptRow.uuid)
-    ).all()
 
 
 # The statements of the one thing that is done for each call, made once: making them takes longer than running them.

@@ -47,7 +47,9 @@ class NewEntry:
     @pattern.validator
     def _is_e164(self, _attribute: object, value: str) -> None:
         if not _PATTERN.fullmatch(value):
-            raise InputRefusedError(f"{value!r} is no number or beginning of numbers in E.164, like +12125550100 or +1900")
+            raise InputRefusedError(
+                f"{value!r} is no number, or beginning of numbers, in E.164, like +12125550100 or +1900"
+            )
 
 
 def add_entries(
@@ -95,9 +97,7 @@ def _count(session: Session) -> int:
     return session.connection().scalar(select(func.count()).select_from(_suppression)) or 0
 
 
-def remove_entries(
-    session: Session, patterns: Sequence[str], *, scope: Scope, scope_name: str, now: datetime
-) -> int:
+def remove_entries(session: Session, patterns: Sequence[str], *, scope: Scope, scope_name: str, now: datetime) -> int:
     """Allow `patterns` again in that scope; how many were forbidden. Leads that rest for them are looked at anew."""
     gone = (
         session.connection()
@@ -168,7 +168,12 @@ def entries_for(session: Session, numbers: Sequence[str]) -> Mapping[str, Sequen
 
 
 def entries(
-    session: Session, *, scope: Scope | None = None, scope_name: str | None = None, after_id: int = 0, limit: int = 1000
+    session: Session,
+    *,
+    scope: Scope | None = None,
+    scope_name: str | None = None,
+    after_id: int = 0,
+    limit: int = 1_000,
 ) -> Sequence[SuppressionRow]:
     """The next `limit` entries after the row `after_id`, in the order they came."""
     query = select(SuppressionRow).where(col(SuppressionRow.id) > after_id)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
 import trio
+import trio.lowlevel
 import typer
 from sqlmodel import Session
 
@@ -111,7 +112,7 @@ async def _keep_campaign(database: Database, campaign: Campaign) -> store.Saved:
     saved = await database.write(partial(_save_campaign, campaign=campaign))
     look_again = partial(store.reconsider, campaign_row_id=saved.row.id or 0, now=right_now())
     while saved.changed and await database.write(look_again):
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
     return saved
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import uuid as uuids
 from collections import defaultdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import structlog
 import trio
 
-from campaigns.hopper import Lease, Slot
+from campaigns.hopper import Lease, Leased, Outlook, Slot
+from campaigns.rules.callable import RuleBook
+from campaigns.trunk import Trunk
 from dialer.calls import broadcast
 from dialer.calls.attempt import Attempt
 from dialer.calls.gateway import Gateway
@@ -77,6 +79,7 @@ class CampaignRunner:
         self.pacing = pacing
         self.campaign_id = pacing.campaign_id
         self.campaign = pacing.campaign
+        self._book = RuleBook(self.campaign, self.campaign_id)
         self.reason = "just started"
         self.idle_agents = 0
         self.attempts = attempts
@@ -219,7 +222,9 @@ class CampaignRunner:
                     break
             if not slots:
                 return None
-            leases = await self._ledger.lease(self.campaign_id, self.campaign, slots)
+            found = await self._ledger.lease(self._book, slots, self._trunks())
+            leases = list(found.leases)
+            self._note_blocked(found)
         finally:
             leased = {lease.uuid for lease in leases}
             for gateway in gateways:
@@ -235,15 +240,21 @@ class CampaignRunner:
             self._calls_nursery.start_soon(self._run_attempt, attempt)
         return len(leases)
 
+    def _trunks(self) -> dict[str, Trunk]:
+        """The campaign's trunks, as the hopper sees them."""
+        gateways = (self._world.gateways.get(name) for name in self.campaign.gateways)
+        return {gateway.name: gateway.settings.trunk() for gateway in gateways if gateway is not None}
+
+    def _note_blocked(self, found: Leased) -> None:
+        """Every lead that a rule put off counts, by rule."""
+        for rule, leads in found.blocked.items():
+            self._world.metrics.counts[f"blocked_by_{rule}"] += leads
+
     async def _say_why_no_leads(self) -> None:
-        now, due_at = self._world.clock.now(), await self._ledger.next_due_at(self.campaign_id)
-        if due_at is None:
-            self._without_leads, self._why_no_leads = HeldBy.LEADS, "no lead is left to call"
-        elif due_at <= now:  # another daemon holds it, or a great many were put off
-            self._without_leads, self._why_no_leads = HeldBy.LEADS, "no lead may be called now"
-        else:
-            when = f"{due_at:%H:%M}" if due_at - now < timedelta(hours=20) else f"{due_at:%Y-%m-%d %H:%M}"
-            self._without_leads, self._why_no_leads = HeldBy.HOURS, f"no lead may be called before {when} UTC"
+        now, outlook = self._world.clock.now(), await self._ledger.outlook(self.campaign_id)
+        self._without_leads, self._why_no_leads = HeldBy.LEADS, _why_no_leads(outlook, now)
+        if outlook.next_due_at is not None and outlook.next_due_at > now and not outlook.queued:
+            self._without_leads = HeldBy.HOURS
         self.pacing.held_by = self._without_leads
 
     async def _run_attempt(self, attempt: Attempt) -> None:
@@ -261,3 +272,16 @@ class CampaignRunner:
     def _moved(self, attempt: Attempt) -> None:
         self.pacing.moved(attempt)
         self.wake()
+
+
+def _why_no_leads(outlook: Outlook, now: datetime) -> str:
+    """Why nobody was leased, for a campaign with that `outlook`. Pure."""
+    due_at = outlook.next_due_at
+    if outlook.queued:  # another daemon holds them, or their trunks have no room
+        return "no lead may be called now over the trunks that have room"
+    if due_at is None:
+        return "no lead is left to call"
+    if due_at <= now:  # a great many were put off
+        return "no lead may be called now"
+    when = f"{due_at:%H:%M}" if due_at - now < timedelta(hours=20) else f"{due_at:%Y-%m-%d %H:%M}"
+    return f"no lead may be called before {when} UTC" + (f" ({outlook.waits_for})" if outlook.waits_for else "")

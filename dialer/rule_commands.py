@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from campaigns.numbers import parse_number
 from sqlmodel import Session
 
 from campaigns import audit, explain, store, suppression_store
 from campaigns.campaign import zone_info
 from campaigns.database import Database
 from campaigns.explain import Explanation, Outline
-from campaigns.numbers import parse_number
 from campaigns.suppression_store import NewEntry, Scope
 from campaigns.tables import AuditRow, SuppressionRow
 from dialer.command_line import (
     DEFAULT_CONFIG,
-    CampaignOption,
     ConfigOption,
     CsvOption,
     JsonOption,
@@ -163,9 +162,7 @@ def dnc_import(
             )
         after = {"entries": read_ones, "new": added, "refused": len(refused), "scope": _shown(scope, name)}
         await database.write(
-            partial(
-                audit.note, who=who, action="import", kind="suppression", subject=str(file), now=now, after=after
-            )
+            partial(audit.note, who=who, action="import", kind="suppression", subject=str(file), now=now, after=after)
         )
         return read_ones, added
 
@@ -214,9 +211,7 @@ def dnc_remove(
     def remove(session: Session) -> int:
         for pattern in patterns:
             before = {"scope": _shown(scope, name), "reason": reason}
-            audit.note(
-                session, who=who, action="remove", kind="suppression", subject=pattern, now=now, before=before
-            )
+            audit.note(session, who=who, action="remove", kind="suppression", subject=pattern, now=now, before=before)
         return suppression_store.remove_entries(session, patterns, scope=scope, scope_name=name, now=now)
 
     removed = write(settings, remove)
@@ -284,7 +279,9 @@ def dnc_check(
 
 
 def _entry_value(entry: Any) -> dict[str, Any]:
-    return {name: getattr(entry, name) for name in ("pattern", "is_prefix", "scope", "scope_name", "source", "expires_at")}
+    return {
+        name: getattr(entry, name) for name in ("pattern", "is_prefix", "scope", "scope_name", "source", "expires_at")
+    }
 
 
 def check_lead(
@@ -348,7 +345,9 @@ def _explanation_text(one: Explanation, now: datetime) -> str:
     head += "may be called now" if answer.allowed else f"is not called: {answer.reason}{when}"
     table = text_table("", "rule", "why", "until")
     for each in one.verdicts:
-        until = "" if each.allowed else _until(each.allowed_at, now, lead.zones).removeprefix(", until ") or "for good"
+        until = (
+            "" if each.allowed else _until(each.allowed_at, now, lead.zones).removeprefix(", until ") or "for good"
+        )
         table.add_row("yes" if each.allowed else "no", each.rule, each.reason, until)
     return f"{head}\n{as_text(table)}"
 
@@ -416,9 +415,7 @@ def _outline_text(name: str, found: Outline) -> str:
 
 def show_audit(
     config: ConfigOption = DEFAULT_CONFIG,
-    kind: Annotated[
-        str | None, typer.Option(help="campaign, list, lead, suppression, agent or dialer.")
-    ] = None,
+    kind: Annotated[str | None, typer.Option(help="campaign, list, lead, suppression, agent or dialer.")] = None,
     subject: Annotated[str | None, typer.Option(help="Which of them, as the audit log calls it.")] = None,
     days: Annotated[float, typer.Option(min=0.01, help="So far back.")] = 30.0,
     limit: Annotated[int, typer.Option(min=1, max=100_000)] = 100,

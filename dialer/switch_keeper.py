@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 import trio
 
-from campaigns.tables import AttemptRow
+from campaigns.hopper import OpenAttempt
 from dialer.agents.agent import Agent
 from dialer.agents.nailed_up import NailedUpPhones
 from dialer.agents.presence import Presence
@@ -124,7 +124,7 @@ class SwitchKeeper:
         await reconcile_legs(world, switch, snapshot)
         agents = await world.roster.agents()
         legs = {agent.extension: agent.leg for agent in agents if agent.node == world.node and agent.leg}
-        owned = {*legs.values(), *(row.uuid for row in leftovers)}
+        owned = {*legs.values(), *(one.row.uuid for one in leftovers)}
         snapshot = await hang_up_orphans(world, switch, snapshot, owned)
         ours = frozenset({*(agent.leg for agent in agents), *world.live_calls.uuids()})
         await self._presence.rebuild(switch, snapshot, ours)
@@ -135,42 +135,43 @@ class SwitchKeeper:
         self._looked_at = trio.current_time()
         self._phones.wake()
 
-    async def _leftovers(self) -> list[AttemptRow]:
+    async def _leftovers(self) -> list[OpenAttempt]:
         """Attempts of this daemon on this switch that are open and that nobody follows.
 
         The first look finds what a former life left; later ones find what was forgotten.
         """
         written_before = self._world.clock.now() - timedelta(seconds=FORGOTTEN_AFTER_SECONDS if self._adopted else 0)
         return [
-            row
-            for row in await self._ledger.open_attempts()
-            if (row.switch == self.switch.name or row.switch not in self._world.switches)
-            and row.uuid not in self._world.live_calls
-            and not self._campaigns.tells(row.campaign_id, row.uuid)
-            and row.uuid not in self._resolving
-            and row.opened_at <= written_before
+            one
+            for one in await self._ledger.open_attempts()
+            if (one.row.switch == self.switch.name or one.row.switch not in self._world.switches)
+            and one.row.uuid not in self._world.live_calls
+            and not self._campaigns.tells(one.row.campaign_id, one.row.uuid)
+            and one.row.uuid not in self._resolving
+            and one.row.opened_at <= written_before
         ]
 
     async def _resolve(
-        self, leftovers: list[AttemptRow], agents: list[Agent], snapshot: Snapshot, calls: trio.Nursery
+        self, leftovers: list[OpenAttempt], agents: list[Agent], snapshot: Snapshot, calls: trio.Nursery
     ) -> None:
         """Brings each of `leftovers` to its end, once."""
         if leftovers:
             await self._campaigns.refresh()
-        open_ones = {row.uuid for row in leftovers}
+        open_ones = {one.row.uuid for one in leftovers}
         claims = await self._world.roster.hold_again([agent for agent in agents if agent.token in open_ones])
-        for row in leftovers:
+        for one in leftovers:
             if self._recovers:
-                self._resolving.add(row.uuid)
-                calls.start_soon(self._resolve_one, row, snapshot, claims.get(row.uuid))
+                self._resolving.add(one.row.uuid)
+                calls.start_soon(self._resolve_one, one, snapshot, claims.get(one.row.uuid))
 
-    async def _resolve_one(self, row: AttemptRow, snapshot: Snapshot, claim: Claim | None) -> None:
+    async def _resolve_one(self, left: OpenAttempt, snapshot: Snapshot, claim: Claim | None) -> None:
+        row = left.row
         campaign = self._campaigns.by_id(row.campaign_id)
         try:
             if campaign is None:
                 log.error("attempt_of_unknown_campaign", attempt=row.uuid)
             else:
-                await resolve_attempt(row, campaign, self._world, snapshot, claim)
+                await resolve_attempt(left, campaign, self._world, snapshot, claim)
         except Exception:  # one attempt less, and no daemon less; it stays open and is looked at again
             log.exception("recovery_broke", attempt=row.uuid)
         finally:

@@ -17,6 +17,7 @@ import trio
 
 from campaigns.campaign import Campaign
 from campaigns.hopper import Lease
+from campaigns.rules.callable import RuleBook
 from dialer.agents.agent import Wants
 from dialer.agents.roster import Claim
 from dialer.calls.attempt import Attempt, Phase
@@ -123,8 +124,9 @@ class Preview(HeldAttempt):
             return
         if self._choice is Choice.WITHDRAWN:
             super().take_back()  # it is returned unsent
-        elif not await self._world.ledger.send(self.lease):
-            log.error("offer_was_closed_before", attempt=self.uuid)
+        elif not await self._world.ledger.send(self.lease, RuleBook(self._campaign, self._campaign_id)):
+            log.warning("offer_must_not_be_called", attempt=self.uuid)  # on a do-not-call list by now, or closed
+            await self._world.ledger.return_unsent(self.lease)
             await self._gateway.put_back(self.uuid)
             return
         await super()._call()

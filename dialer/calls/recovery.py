@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from campaigns.campaign import Campaign
-from campaigns.hopper import Lease
+from campaigns.hopper import OpenAttempt
 from campaigns.recycle import next_step
 from campaigns.tables import AttemptRow
 from dialer.agents.roster import Claim
@@ -106,15 +106,16 @@ async def hang_up_orphans(world: World, switch: Switch, snapshot: Snapshot, owne
 
 
 async def resolve_attempt(
-    row: AttemptRow, campaign: Campaign, world: World, snapshot: Snapshot, claim: Claim | None
+    left: OpenAttempt, campaign: Campaign, world: World, snapshot: Snapshot, claim: Claim | None
 ) -> None:
     """Brings one attempt that a former life left open to its one result, and gives its agent back.
 
     An attempt on a switch that is not configured any more is unknown. What was only offered to an agent was never
     sent, and goes back; a message goes on to its end.
     """
+    row = left.row
     if row.offered:
-        await _return_offered(row, world, claim)
+        await _return_offered(left, world, claim)
         return
     switch = world.switches.get(row.switch)
     gateway = world.gateways.get(row.gateway)
@@ -163,7 +164,7 @@ async def resolve_attempt(
             ending = attrs.evolve(ending, agent=claim.extension)
         if campaign.mode == "broadcast" and not watch.leg.bridged_us:
             ending = message_ending(watch.leg, ending, campaign)
-        await _write_down(row, watch.leg, ending, campaign, world)
+        await _write_down(left, watch.leg, ending, campaign, world)
     if gateway is not None:
         await gateway.release(row.uuid)
     if claim is not None:
@@ -171,8 +172,9 @@ async def resolve_attempt(
         await world.roster.release(claim)
 
 
-async def _return_offered(row: AttemptRow, world: World, claim: Claim | None) -> None:
-    await world.ledger.return_unsent(_lease_of(row))
+async def _return_offered(left: OpenAttempt, world: World, claim: Claim | None) -> None:
+    row = left.row
+    await world.ledger.return_unsent(left.lease)
     gateway = world.gateways.get(row.gateway)
     if gateway is not None:
         await gateway.release(row.uuid)
@@ -198,13 +200,13 @@ async def _ended_it(agent_leg: LegWatch) -> bool:
     return agent_leg.leg.hung_up_by is HungUpBy.FAR_END
 
 
-async def _write_down(row: AttemptRow, leg: Leg, ending: Ending, campaign: Campaign, world: World) -> None:
-    now = world.clock.now()
+async def _write_down(left: OpenAttempt, leg: Leg, ending: Ending, campaign: Campaign, world: World) -> None:
+    now, row = world.clock.now(), left.row
     gateway = world.gateways.get(row.gateway)
     record = record_of(
         leg,
         ending,
-        _lease_of(row),
+        left.lease,
         campaign,
         row.campaign_id,
         caller_id=gateway.settings.caller_id if gateway is not None else "",
@@ -214,20 +216,8 @@ async def _write_down(row: AttemptRow, leg: Leg, ending: Ending, campaign: Campa
     )
     disposition = disposition_of(leg, ending)
     world.metrics.counts["attempts_recovered"] += 1
-    await world.ledger.close(record, next_step(disposition, _lease_of(row), campaign, now))
+    await world.ledger.close(record, next_step(disposition, left.lease, campaign, now))
     log.info("attempt_recovered", attempt=row.uuid, disposition=disposition.value)
-
-
-def _lease_of(row: AttemptRow) -> Lease:
-    return Lease(
-        uuid=row.uuid,
-        lead_id=row.lead_id,
-        number=row.number,
-        gateway=row.gateway,
-        switch=row.switch,
-        attempt_no=row.attempt_no,
-        fields={},
-    )
 
 
 async def _still_there(switch: Switch, uuid: str) -> bool:

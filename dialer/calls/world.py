@@ -9,6 +9,7 @@ import attrs
 
 from campaigns.hopper import Lease
 from campaigns.recycle import NextStep
+from campaigns.rules.callable import RuleBook
 from campaigns.tables import CdrRow
 from dialer.agents.roster import Roster
 from dialer.calls.gateway import Gateways
@@ -27,8 +28,8 @@ class Ledger(Protocol):
         """Result, record and the lead's next step, in one transaction. Keeps trying until it is written."""
         ...
 
-    async def send(self, lease: Lease) -> bool:
-        """What was only offered is about to be sent. Keeps trying until it is written; False if it was returned."""
+    async def send(self, lease: Lease, book: RuleBook) -> bool:
+        """What was only offered is about to be sent. Keeps trying until it is written; False if it must not be."""
         ...
 
     async def return_unsent(self, lease: Lease) -> None:

@@ -19,11 +19,10 @@ from sqlmodel import Session
 from campaigns import hopper, store
 from campaigns.abandonment import LAW_SECONDS, abandoned_of
 from campaigns.database import Database
-from campaigns.hopper import Lease, Leased, Outlook, Slot
-from campaigns.lead import LeadStatus
+from campaigns.hopper import Lease, Leased, OpenAttempt, Outlook, Slot
 from campaigns.recycle import NextStep
 from campaigns.rules.callable import RuleBook
-from campaigns.store import AttemptRow, CdrRow
+from campaigns.store import CdrRow
 from campaigns.trunk import Trunk
 from dialer.clock import Clock
 from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
@@ -151,9 +150,9 @@ class DatabaseLedger:
         finally:
             del self._waiting[record.attempt_uuid]
 
-    async def open_attempts(self) -> list[AttemptRow]:
+    async def open_attempts(self) -> list[OpenAttempt]:
         """What this node has begun and not closed."""
-        return list(await self._database.read(lambda session: store.open_attempts_of(session, self._node)))
+        return list(await self._database.read(lambda session: hopper.open_attempts_of(session, self._node)))
 
     async def _write_surely(self, work: Callable[[Session], T]) -> T:
         pause_seconds = RETRY_FIRST_SECONDS

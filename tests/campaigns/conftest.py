@@ -17,9 +17,11 @@ from sqlmodel import Session, SQLModel
 from campaigns.campaign import Campaign
 from campaigns.database import Database, open_database
 from campaigns.disposition import Disposition
-from campaigns.hopper import Lease, Slot
+from campaigns.hopper import Lease, Slot, lease
 from campaigns.lead import LeadStatus
-from campaigns.store import CdrRow, LeadRow, add_campaign
+from campaigns.rules.callable import RuleBook
+from campaigns.store import CdrRow, LeadRow, add_campaign, lead_list
+from campaigns.trunk import Trunk
 from tests.postgres_server import new_database
 
 NOON = datetime(2026, 11, 23, 17, 0, tzinfo=UTC)  # a Monday, noon in New York
@@ -91,6 +93,7 @@ async def database(url: str) -> AsyncIterator[Database]:
 
 
 CAMPAIGN = Campaign(name="spring", gateways=("carrier",), country="US")
+TRUNKS = {"carrier": Trunk("carrier", "fs1")}
 NEW_YORK = '["America/New_York"]'
 
 
@@ -108,16 +111,20 @@ async def fill(database: Database, leads: int, *, campaign: Campaign = CAMPAIGN,
     def work(session: Session) -> int:
         row = add_campaign(session, campaign, NOON).row
         assert row.id is not None
+        mine = lead_list(session, row.id, "list", NOON)
         if leads:
-            session.connection().execute(insert(LeadRow), list(map(lead_values(row.id, zones), range(leads))))
+            session.connection().execute(
+                insert(LeadRow), list(map(lead_values(row.id, zones, mine.id or 0), range(leads)))
+            )
         return row.id
 
     return Filled(campaign, await database.write(work))
 
 
-def lead_values(campaign_id: int, zones: str = NEW_YORK) -> Callable[[int], dict[str, object]]:
+def lead_values(campaign_id: int, zones: str = NEW_YORK, list_id: int = 1) -> Callable[[int], dict[str, object]]:
     return lambda i: {
         "campaign_id": campaign_id,
+        "list_id": list_id,
         "number": f"+1212{i:07}",
         "zones": zones,
         "fields": '{"name": "Zoë"}',
@@ -131,6 +138,21 @@ def lead_values(campaign_id: int, zones: str = NEW_YORK) -> Callable[[int], dict
 
 def slots(count: int) -> list[Slot]:
     return [Slot(str(uuid4()), "carrier", "fs1") for _ in range(count)]
+
+
+async def take(
+    database: Database,
+    filled: Filled,
+    count: int,
+    now: datetime = NOON,
+    node: str = "test",
+    *,
+    campaign: Campaign | None = None,
+) -> list[Lease]:
+    """Leases of `count` leads or fewer, by the rules of `campaign` or of what was filled in."""
+    wanted, book = slots(count), RuleBook(campaign or filled.campaign, filled.id)
+    leased = await database.write(lambda session: lease(session, book, wanted, TRUNKS, node, now))
+    return list(leased.leases)
 
 
 def cdr_of(

@@ -23,13 +23,13 @@ from campaigns.abandonment_counts import abandoned_calls, counts, hours, window
 from campaigns.campaign import Campaign
 from campaigns.database import Database, open_database
 from campaigns.disposition import Disposition
-from campaigns.hopper import Lease, lease
+from campaigns.hopper import Lease
 from campaigns.recycle import Tried, next_step
 from campaigns.store import CdrRow, add_campaign, close_attempt
 from campaigns.tables import AbandonmentHourRow
 from dialer.errors import UnavailableError
 
-from .conftest import CAMPAIGN, NOON, Filled, cdr_of, fill, slots
+from .conftest import CAMPAIGN, NOON, Filled, cdr_of, fill, take
 
 STEP = next_step(Disposition.BUSY, Tried(1), CAMPAIGN, NOON)
 HOUR = timedelta(hours=1)
@@ -84,10 +84,6 @@ def record(call: Call, one: Lease, campaign_id: int) -> CdrRow:
 
 class _HalfWayError(Exception):
     pass
-
-
-async def take(database: Database, filled: Filled, count: int) -> list[Lease]:
-    return await database.write(lambda s: lease(s, filled.id, filled.campaign, slots(count), "test", NOON))
 
 
 async def close(database: Database, filled: Sequence[Filled], calls: Sequence[Call]) -> None:
@@ -230,7 +226,7 @@ async def test_a_close_is_one_statement_more_and_none_for_what_does_not_count(sq
             statements.clear()
             await database.write(partial(close_one, call=call, one=one))
             needed.append(len(statements))
-        assert needed == [3, 3, 4]
+        assert needed == [4, 4, 5]
 
 
 async def test_windows_roll_by_whole_hours(database: Database) -> None:

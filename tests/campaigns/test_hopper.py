@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,22 +17,17 @@ from campaigns import hopper
 from campaigns.campaign import Retries
 from campaigns.database import Database, open_database
 from campaigns.disposition import Disposition
-from campaigns.hopper import Lease, lease, next_due_at, return_unsent
-from campaigns.lead import LeadStatus
+from campaigns.hopper import Lease, lease, open_attempts_of, outlook, return_unsent
+from campaigns.lead import LeadStatus, Queue
 from campaigns.recycle import Tried, next_step
-from campaigns.store import AttemptRow, CdrRow, LeadRow, cdrs, close_attempt, lead_counts, open_attempts_of
+from campaigns.rules.callable import RuleBook
+from campaigns.store import AttemptRow, CdrRow, LeadRow, cdrs, close_attempt, lead_counts
 
-from .conftest import CAMPAIGN, NOON, Filled, cdr_of, fill, slots
+from .conftest import CAMPAIGN, NOON, TRUNKS, cdr_of, fill, slots, take
 
+TOUCHED = {"updated_at", "queue"}  # a lead that had rested is in its queue afterwards
 NIGHT = NOON + timedelta(hours=12)
 MORNING = NOON + timedelta(hours=21)  # nine, New York
-
-
-async def take(
-    database: Database, filled: Filled, count: int, now: datetime = NOON, node: str = "test"
-) -> list[Lease]:
-    wanted = slots(count)
-    return await database.write(lambda s: lease(s, filled.id, filled.campaign, wanted, node, now))
 
 
 async def leads(database: Database) -> list[LeadRow]:
@@ -42,7 +37,8 @@ async def leads(database: Database) -> list[LeadRow]:
 async def test_a_lease_is_written_down_before_it_is_given(database: Database) -> None:
     filled = await fill(database, 3)
     wanted = slots(2)
-    leases = await database.write(lambda s: lease(s, filled.id, CAMPAIGN, wanted, "test", NOON))
+    book = RuleBook(CAMPAIGN, filled.id)
+    leases = (await database.write(lambda s: lease(s, book, wanted, TRUNKS, "test", NOON))).leases
     assert [(each.uuid, each.gateway, each.switch) for each in leases] == [
         (slot.uuid, slot.gateway, slot.switch) for slot in wanted
     ]
@@ -53,7 +49,9 @@ async def test_a_lease_is_written_down_before_it_is_given(database: Database) ->
     assert [lead.status for lead in (one, two, three)] == [LeadStatus.DIALING, LeadStatus.DIALING, LeadStatus.NEW]
     assert [lead.attempts for lead in (one, two, three)] == [1, 1, 0]
     attempts = await database.read(lambda s: open_attempts_of(s, "test"))
-    assert {(a.uuid, a.lead_id, a.number) for a in attempts} == {(x.uuid, x.lead_id, x.number) for x in leases}
+    assert {(a.row.uuid, a.row.lead_id, a.row.number) for a in attempts} == {
+        (x.uuid, x.lead_id, x.number) for x in leases
+    }
 
 
 async def test_fewer_when_the_list_is_short_and_none_when_it_is_empty(database: Database) -> None:
@@ -63,37 +61,35 @@ async def test_fewer_when_the_list_is_short_and_none_when_it_is_empty(database: 
     assert await take(database, filled, 0) == []
 
 
-async def test_those_that_wait_and_new_ones_go_by_when_they_are_due(database: Database) -> None:
+async def test_those_that_have_rested_come_before_new_ones(database: Database) -> None:
     filled = await fill(database, 4)
 
     def set_up(session: Session) -> None:
-        for number, (status, minutes) in enumerate(
-            [(LeadStatus.NEW, -1), (LeadStatus.WAITING, -2), (LeadStatus.WAITING, 1), (LeadStatus.NEW, -3)], 1
-        ):
+        for number, minutes in ((2, -2), (3, 1)):
             row = session.get_one(LeadRow, number)
-            row.status, row.due_at = status, NOON + timedelta(minutes=minutes)
+            row.status, row.queue, row.due_at = LeadStatus.WAITING, None, NOON + timedelta(minutes=minutes)
             session.add(row)
 
     await database.write(set_up)
-    assert [each.lead_id for each in await take(database, filled, 2)] == [4, 2]
-    assert [each.lead_id for each in await take(database, filled, 2)] == [1]  # 3 is not due
-    assert await database.read(lambda s: next_due_at(s, filled.id)) == NOON + timedelta(minutes=1)
+    assert [each.lead_id for each in await take(database, filled, 2)] == [2, 1]
+    assert [each.lead_id for each in await take(database, filled, 2)] == [4]  # 3 is not due
+    assert await database.read(lambda s: outlook(s, filled.id).next_due_at) == NOON + timedelta(minutes=1)
     assert [each.lead_id for each in await take(database, filled, 2, NOON + timedelta(minutes=1))] == [3]
-    assert await database.read(lambda s: next_due_at(s, filled.id)) is None
+    assert await database.read(lambda s: outlook(s, filled.id).next_due_at) is None
 
 
 async def test_a_lead_that_is_being_dialed_or_final_is_not_leased(database: Database) -> None:
-    filled = await fill(database, 6)
+    filled = await fill(database, len(LeadStatus))
 
     def set_up(session: Session) -> None:
         for number, status in enumerate(LeadStatus, 1):
             row = session.get_one(LeadRow, number)
-            row.status = status
+            row.status, row.queue = status, None
             session.add(row)
 
     await database.write(set_up)
-    leases = await take(database, filled, 6)
-    assert [list(LeadStatus)[each.lead_id - 1] for each in leases] == [LeadStatus.NEW, LeadStatus.WAITING]
+    leases = await take(database, filled, len(LeadStatus))
+    assert [list(LeadStatus)[each.lead_id - 1] for each in leases] == [LeadStatus.WAITING, LeadStatus.NEW]
 
 
 async def test_calling_hours_put_leads_off_once_to_the_moment_they_open(database: Database) -> None:
@@ -101,7 +97,7 @@ async def test_calling_hours_put_leads_off_once_to_the_moment_they_open(database
     assert await take(database, filled, 2, NIGHT) == []
     assert {lead.due_at for lead in await leads(database)} == {MORNING}
     assert {lead.status for lead in await leads(database)} == {LeadStatus.NEW}
-    assert await database.read(lambda s: next_due_at(s, filled.id)) == MORNING
+    assert await database.read(lambda s: outlook(s, filled.id).next_due_at) == MORNING
     assert await take(database, filled, 2, MORNING - timedelta(seconds=1)) == []
     assert len(await take(database, filled, 2, MORNING)) == 2
 
@@ -137,12 +133,12 @@ async def test_fewer_attempts_allowed_than_were_made(database: Database) -> None
 
     def set_up(session: Session) -> None:
         row = session.get_one(LeadRow, 1)
-        row.status, row.attempts = LeadStatus.WAITING, 2
+        row.status, row.queue, row.attempts = LeadStatus.WAITING, Queue.RETRY, 2
         session.add(row)
 
     await database.write(set_up)
     fewer = CAMPAIGN.model_copy(update={"retries": Retries(max_attempts=2)})
-    leases = await database.write(lambda s: lease(s, filled.id, fewer, slots(2), "test", NOON))
+    leases = await take(database, filled, 2, campaign=fewer)
     assert [each.lead_id for each in leases] == [2]
     assert (await leads(database))[0].status is LeadStatus.EXHAUSTED
 
@@ -153,7 +149,7 @@ async def test_what_was_not_sent_is_as_if_it_had_not_been_leased(database: Datab
     step = next_step(Disposition.BUSY, Tried(1), CAMPAIGN, NOON)
     await database.write(lambda s: close_attempt(s, cdr_of(before, filled.id), step, NOON))
     later = NOON + timedelta(hours=1)
-    was = {lead.id: lead.model_dump(exclude={"updated_at"}) for lead in await leads(database)}
+    was = {lead.id: lead.model_dump(exclude=TOUCHED) for lead in await leads(database)}
 
     leases = await take(database, filled, 4, later)
     assert len(leases) == 4
@@ -170,7 +166,7 @@ async def test_what_was_not_sent_is_as_if_it_had_not_been_leased(database: Datab
         if lead.id == closed.lead_id:
             assert lead.status is LeadStatus.WAITING
         else:
-            assert lead.model_dump(exclude={"updated_at"}) == was[lead.id]
+            assert lead.model_dump(exclude=TOUCHED) == was[lead.id]
     assert await database.read(lambda s: open_attempts_of(s, "test")) == []
     again = await take(database, filled, 4, later)
     assert {each.lead_id: each.attempt_no for each in again} == {
@@ -182,11 +178,12 @@ async def test_what_is_leased_for_preview_is_only_offered_until_it_is_sent(datab
     preview = CAMPAIGN.model_copy(update={"mode": "preview"})
     filled = await fill(database, 2, campaign=preview)
     one, two = await take(database, filled, 2)
-    assert await database.write(lambda s: hopper.send(s, one.uuid))
+    book = RuleBook(preview, filled.id)
+    assert await database.write(lambda s: hopper.send(s, one.uuid, book, NOON))
     open_ones = await database.read(lambda s: open_attempts_of(s, "test"))
-    assert {attempt.uuid: attempt.offered for attempt in open_ones} == {one.uuid: False, two.uuid: True}
+    assert {attempt.row.uuid: attempt.row.offered for attempt in open_ones} == {one.uuid: False, two.uuid: True}
     assert await database.write(lambda s: return_unsent(s, [two.uuid], NOON)) == 1
-    assert not await database.write(lambda s: hopper.send(s, two.uuid))
+    assert not await database.write(lambda s: hopper.send(s, two.uuid, book, NOON))
 
 
 async def test_a_lead_that_was_skipped_rests_and_has_its_attempt_back(database: Database) -> None:
@@ -224,12 +221,19 @@ async def test_two_daemons_never_lease_one_lead(url: str) -> None:
             assert len(kept) == per_node[node]
 
 
-async def test_the_index_is_used(sqlite_url: str) -> None:
+async def test_the_indexes_are_used(sqlite_url: str) -> None:
+    """Each look is at a range of an index, in its order, however many leads there are."""
+    ready = "USING INDEX ix_lead_ready (campaign_id=? AND queue=? AND list_id=? AND priority=? AND"
+    resting = "USING INDEX ix_lead_resting (campaign_id=? AND due_at<?)"
+    looks = [(hopper._OLDEST, ready), (hopper._NEWEST, ready), (hopper._RESTED, resting)]
     async with open_database(sqlite_url, node=None) as database:
-        for query in (hopper._DUE, hopper._DUE_AFTER):
+        for query, index in looks:
             plan = await database.read(lambda s, q=query: explain(s, q))  # type: ignore[misc]
-            assert "USING INDEX ix_lead_callable (campaign_id=? AND status=? AND" in plan
+            assert index in plan
             assert "TEMP B-TREE" not in plan
+        plan = await database.read(lambda s: explain(s, hopper._GROUPS))
+        assert plan.count("USING COVERING INDEX ix_lead_ready") == 2
+        assert "TEMP B-TREE" not in plan
 
 
 def explain(session: Session, query: object) -> str:
@@ -243,7 +247,7 @@ def explain(session: Session, query: object) -> str:
 KILLED = """
 import sys, trio
 from tests.campaigns.conftest import *
-from tests.campaigns.test_hopper import take
+from campaigns.rules.callable import RuleBook
 from campaigns.recycle import Tried, next_step
 from campaigns.store import close_attempt
 url, campaign_id = sys.argv[1], int(sys.argv[2])
@@ -288,7 +292,7 @@ async def test_killed_in_between_there_is_one_cdr_for_each_attempt(url: str, lin
         attempts = await database.read(lambda s: s.exec(select(AttemptRow)).all())
         assert kept == {attempt.uuid for attempt in attempts if attempt.closed_at is not None}
         still_open = await database.read(lambda s: open_attempts_of(s, "test"))
-        assert {attempt.uuid for attempt in still_open} == {attempt.uuid for attempt in attempts} - kept
+        assert {attempt.row.uuid for attempt in still_open} == {attempt.uuid for attempt in attempts} - kept
         counts = await database.read(lambda s: lead_counts(s, filled.id))
         assert counts[LeadStatus.DIALING] == len(still_open)
         assert counts[LeadStatus.DONE] == len(kept)

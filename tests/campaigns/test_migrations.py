@@ -168,7 +168,8 @@ async def test_calls_on_record_are_judged_and_counted_when_0003_comes(
             session.add(CampaignRow(id=number, name=name, status=STOPPED, definition="{}", **AT_NOON))
         session.flush()
         lead = {"zones": "[]", "fields": "{}", "status": LeadStatus.NEW, "attempts": 1, "due_at": NOON, **AT_NOON}
-        connection.execute(insert(LeadRow), [{"id": n, "campaign_id": n, "number": "+1", **lead} for n in names])
+        leads = [{"id": n, "campaign_id": n, "number": "+1", **lead} for n in names]
+        connection.execute(insert(_with(LeadRow, leads[0])), leads)
         of = {"gateway": "carrier", "switch": "fs1", "node": "test", "attempt_no": 1, "number": "+1"}
         attempts = [
             {"uuid": f"u-{n}", "campaign_id": kind[0], "lead_id": kind[0], "opened_at": NOON, **of}

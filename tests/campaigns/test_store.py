@@ -2,15 +2,17 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
+import attrs
 import pytest
+from sqlalchemy import update
 from sqlalchemy.exc import StatementError
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from campaigns.campaign import CampaignStatus
 from campaigns.database import Database
 from campaigns.disposition import Disposition
-from campaigns.hopper import Lease, lease
-from campaigns.lead import LeadStatus
+from campaigns.hopper import Lease, open_attempts_of, return_unsent
+from campaigns.lead import WITHDRAWN, LeadNumber, LeadStatus, numbers_to_json
 from campaigns.recycle import NextStep, Tried, next_step
 from campaigns.store import (
     AttemptRow,
@@ -23,20 +25,17 @@ from campaigns.store import (
     disposition_counts,
     get_campaign,
     lead_counts,
+    lead_list,
     list_campaigns,
-    open_attempts_of,
+    reconsider,
     set_campaign_status,
 )
 from dialer.errors import InputRefusedError
 
-from .conftest import CAMPAIGN, NOON, Filled, cdr_of, fill, slots
+from .conftest import CAMPAIGN, NOON, cdr_of, fill, take
 
 LATER = NOON + timedelta(minutes=1)
 BUSY = next_step(Disposition.BUSY, Tried(1), CAMPAIGN, LATER)
-
-
-async def leased(database: Database, filled: Filled, count: int) -> list[Lease]:
-    return await database.write(lambda s: lease(s, filled.id, filled.campaign, slots(count), "test", NOON))
 
 
 async def lead_of(database: Database, lead_id: int) -> LeadRow:
@@ -74,7 +73,7 @@ async def test_a_campaign_that_there_is_not_names_those_there_are(database: Data
 async def test_counts(database: Database) -> None:
     filled = await fill(database, 5)
     await fill(database, 0, campaign=CAMPAIGN.model_copy(update={"name": "autumn"}))
-    await leased(database, filled, 2)
+    await take(database, filled, 2)
     listed = await database.read(list_campaigns)
     assert [each.row.name for each in listed] == ["autumn", "spring"]
     assert set(listed[0].leads.values()) == {0}
@@ -97,8 +96,11 @@ async def test_moments_are_utc_whatever_they_come_as_and_naive_ones_are_refused(
 
 async def test_closing_an_attempt_is_all_of_it_and_once(database: Database) -> None:
     filled = await fill(database, 2)
-    first, second = await leased(database, filled, 2)
-    assert {a.uuid for a in await database.read(lambda s: open_attempts_of(s, "test"))} == {first.uuid, second.uuid}
+    first, second = await take(database, filled, 2)
+    assert {a.row.uuid for a in await database.read(lambda s: open_attempts_of(s, "test"))} == {
+        first.uuid,
+        second.uuid,
+    }
 
     cdr = cdr_of(first, filled.id)
     cdr.sip_status, cdr.answered_at, cdr.talk_ms, cdr.agent = 486, LATER, 1234, "1001"
@@ -121,12 +123,12 @@ async def test_closing_an_attempt_is_all_of_it_and_once(database: Database) -> N
     assert (await lead_of(database, first.lead_id)).model_dump() == lead.model_dump()
     assert await database.read(lambda s: s.get_one(AttemptRow, first.uuid)) == attempt
     assert [row.model_dump() for row in await database.read(lambda s: cdrs(s, filled.id))] == [cdr.model_dump()]
-    assert [a.uuid for a in await database.read(lambda s: open_attempts_of(s, "test"))] == [second.uuid]
+    assert [a.row.uuid for a in await database.read(lambda s: open_attempts_of(s, "test"))] == [second.uuid]
 
 
 async def test_closing_twice_in_one_group(database: Database) -> None:
     filled = await fill(database, 1)
-    (one,) = await leased(database, filled, 1)
+    (one,) = await take(database, filled, 1)
 
     def both(session: Session) -> list[bool]:
         return [close_attempt(session, cdr_of(one, filled.id), BUSY, LATER) for _ in range(2)]
@@ -144,29 +146,29 @@ async def test_closing_what_was_never_opened(database: Database) -> None:
 
 async def test_a_close_that_fails_half_way_leaves_nothing(database: Database) -> None:
     filled = await fill(database, 1)
-    (one,) = await leased(database, filled, 1)
+    (one,) = await take(database, filled, 1)
     broken = cdr_of(one, filled.id)
     broken.ended_at = None  # type: ignore[assignment]
     with pytest.raises(StatementError):
         await database.write(lambda session: close_attempt(session, broken, BUSY, LATER))
-    assert [a.uuid for a in await database.read(lambda s: open_attempts_of(s, "test"))] == [one.uuid]
+    assert [a.row.uuid for a in await database.read(lambda s: open_attempts_of(s, "test"))] == [one.uuid]
     assert (await lead_of(database, one.lead_id)).status is LeadStatus.DIALING
 
 
 async def test_a_final_step_leaves_the_lead_without_a_next_time(database: Database) -> None:
     filled = await fill(database, 1)
-    (one,) = await leased(database, filled, 1)
+    (one,) = await take(database, filled, 1)
     step = next_step(Disposition.BRIDGED, Tried(1), CAMPAIGN, LATER)
     await database.write(
         lambda session: close_attempt(session, cdr_of(one, filled.id, Disposition.BRIDGED), step, LATER)
     )
     assert (await lead_of(database, one.lead_id)).status is LeadStatus.DONE
-    assert await leased(database, filled, 1) == []
+    assert await take(database, filled, 1) == []
 
 
 async def test_export_in_order_and_in_pages(database: Database) -> None:
     filled = await fill(database, 25)
-    leases = await leased(database, filled, 25)
+    leases = await take(database, filled, 25)
 
     def close_all(session: Session) -> None:
         for number, each in enumerate(leases):
@@ -193,16 +195,64 @@ async def test_export_in_order_and_in_pages(database: Database) -> None:
 async def test_new_calling_hours_reach_leads_that_were_put_off(database: Database) -> None:
     filled = await fill(database, 3)
     night = NOON + timedelta(hours=12)
-    assert await database.write(lambda s: lease(s, filled.id, CAMPAIGN, slots(3), "test", night)) == []
+    assert await take(database, filled, 3, night) == []
     always = CAMPAIGN.windows[0].model_copy(update={"start": datetime.min.time(), "end": datetime.min.time()})
     open_now = CAMPAIGN.model_copy(update={"windows": (always.model_copy(update={"days": ("mon", "tue")}),)})
-    await database.write(lambda s: add_campaign(s, open_now, night))
-    assert len(await database.write(lambda s: lease(s, filled.id, open_now, slots(3), "test", night))) == 3
+    saved = await database.write(lambda s: add_campaign(s, open_now, night))
+    assert saved.before == CAMPAIGN
+    assert await take(database, filled, 3, night, campaign=open_now) == []
+    assert await database.write(lambda s: reconsider(s, filled.id, night)) == 3
+    assert await database.write(lambda s: reconsider(s, filled.id, night)) == 0
+    assert len(await take(database, filled, 3, night, campaign=open_now)) == 3
 
 
-async def test_a_number_is_once_in_a_campaign(database: Database) -> None:
-    await fill(database, 2)
-    numbers = await database.read(lambda session: session.exec(select(col(LeadRow.number))).all())
-    assert len(set(numbers)) == 2
-    with pytest.raises(StatementError):
-        await fill(database, 1)
+async def test_a_lead_that_rests_after_a_call_rests_on_whatever_the_rules(database: Database) -> None:
+    filled = await fill(database, 1)
+    (one,) = await take(database, filled, 1)
+    await database.write(lambda s: close_attempt(s, cdr_of(one, filled.id), BUSY, LATER))
+    assert await database.write(lambda s: reconsider(s, filled.id, LATER)) == 0
+    assert await take(database, filled, 1, LATER) == []
+
+
+async def test_a_list_is_made_once(database: Database) -> None:
+    filled = await fill(database, 0)
+    first = await database.write(lambda s: lead_list(s, filled.id, "may", NOON, source="may.csv"))
+    again = await database.write(lambda s: lead_list(s, filled.id, "may", LATER))
+    assert (first.id, again.source) == (again.id, "may.csv")
+
+
+async def test_a_lead_withdrawn_during_its_call_is_withdrawn_when_that_ends(database: Database) -> None:
+    filled = await fill(database, 2)
+    called, returned = await take(database, filled, 2)
+
+    def withdraw(session: Session) -> None:
+        session.connection().execute(update(LeadRow).values(put_off_by=WITHDRAWN))
+
+    await database.write(withdraw)
+    await database.write(lambda s: close_attempt(s, cdr_of(called, filled.id), BUSY, LATER))
+    await database.write(lambda s: return_unsent(s, [returned.uuid], LATER))
+    for one in (called, returned):
+        lead = await lead_of(database, one.lead_id)
+        assert (lead.status, lead.queue, lead.put_off_by) == (LeadStatus.WITHDRAWN, None, None)
+    assert await take(database, filled, 2, LATER + timedelta(days=1)) == []
+
+
+async def test_the_next_number_of_a_lead_has_its_turn(database: Database) -> None:
+    filled = await fill(database, 1)
+    numbers = (
+        LeadNumber("+12120000000", ("America/New_York",), "fixed_or_mobile", "US-NY"),
+        LeadNumber("+13105550100", ("America/Los_Angeles",), "fixed_or_mobile", "US-CA"),
+    )
+    text = numbers_to_json(numbers)
+    await database.write(lambda s: s.connection().execute(update(LeadRow).values(numbers=text)).close())
+    (one,) = await take(database, filled, 1)
+    assert one.numbers == numbers
+    step = attrs.evolve(BUSY, number_no=1, due_at=LATER)
+    await database.write(lambda s: close_attempt(s, cdr_of(one, filled.id), step, LATER))
+    (two,) = await take(database, filled, 1, LATER)
+    assert (two.number, two.zones, two.region, two.number_no) == (
+        "+13105550100",
+        ("America/Los_Angeles",),
+        "US-CA",
+        1,
+    )

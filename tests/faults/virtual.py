@@ -331,7 +331,12 @@ class VirtualHouse:
     def add_leads(self, numbers: Iterable[str], campaign_id: int = 1) -> None:
         """People to call, each due now."""
         now = self.clock.now()
-        self.sql(lambda session: session.add_all(lead(number, now, campaign_id) for number in numbers))
+
+        def add(session: Session) -> None:
+            mine = store.lead_list(session, campaign_id, "list", now)
+            session.add_all(lead(number, now, campaign_id, mine.id or 0) for number in numbers)
+
+        self.sql(add)
 
     async def begin_running(self) -> None:
         """The campaign is started, as the command line does it."""
@@ -495,10 +500,11 @@ def campaign(**changes: str) -> Campaign:
     return parse_campaign("\n".join(f"{key} = {value}" for key, value in lines.items()), "test")
 
 
-def lead(number: str, now: datetime, campaign_id: int = 1) -> LeadRow:
+def lead(number: str, now: datetime, campaign_id: int = 1, list_id: int = 1) -> LeadRow:
     """Somebody to call, due at `now`."""
     return LeadRow(
         campaign_id=campaign_id,
+        list_id=list_id,
         number=number,
         zones='["America/New_York"]',
         status=LeadStatus.NEW,

@@ -1,4 +1,4 @@
-"""Lists that take turns, queues, several numbers a lead, do-not-call lists, caller ids by day, outcomes, the audit log.
+"""Lists that take turns, queues, several numbers a lead, do-not-call lists, outcomes, the audit log.
 
 Leads that were there become a list of their own in each campaign, called "list".
 """
@@ -66,6 +66,7 @@ def upgrade() -> None:
     with op.batch_alter_table("lead") as lead:
         lead.drop_constraint("uq_lead_campaign_number", type_="unique")
         lead.alter_column("list_id", existing_type=sa.Integer(), nullable=False)
+        lead.create_check_constraint("ck_lead_queue", "queue IS NULL OR status IN ('new', 'waiting')")
         lead.create_foreign_key("fk_lead_list_id", "lead_list", ["list_id"], ["id"])
     _lead_indexes()
     for column in (
