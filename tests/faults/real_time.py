@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import psutil
 import trio
+from sqlmodel import Session
 
 from campaigns import store
 from campaigns.campaign import CampaignStatus, parse_campaign
@@ -53,12 +54,17 @@ UNFINISHED: Final = (LeadStatus.NEW, LeadStatus.WAITING, LeadStatus.DIALING)
 async def _fill(database: Database, count: int) -> None:
     now = datetime.now(UTC)
     definition = parse_campaign(CAMPAIGN, "test")
-    await database.write(lambda session: store.add_campaign(session, definition, now))
+
+    def add(session: Session) -> int:
+        row = store.add_campaign(session, definition, now).row
+        return store.lead_list(session, row.id or 0, "list", now).id or 0
+
+    mine = await database.write(add)
     for start in range(0, count, 5000):
         numbers = range(start, min(count, start + 5000))
         await database.write(
             lambda session, numbers=numbers: session.add_all(  # type: ignore[misc]
-                lead(f"+1202{2000000 + index}", now) for index in numbers
+                lead(f"+1202{2000000 + index}", now, 1, mine) for index in numbers
             )
         )
     await database.write(lambda session: store.set_campaign_status(session, "test", CampaignStatus.RUNNING, now))
