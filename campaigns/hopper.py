@@ -21,11 +21,12 @@ import attrs
 from sqlalchemy import bindparam, case, delete, func, insert, select, tuple_, update
 from sqlmodel import Session, SQLModel, col
 
-from campaigns.calling_window import WindowVerdict, verdict
 from campaigns.campaign import Campaign
 from campaigns.disposition import Disposition
 from campaigns.lead import LeadNumber, LeadStatus
 from campaigns.recycle import History
+from campaigns.rules.callable import RuleBook
+from campaigns.rules.verdict import Verdict
 from campaigns.tables import AttemptRow, LeadRow
 
 LOOKED_AT_MOST = 1_000  # leads in one lease: some 10 ms of the writer's time when all of them must be put off
@@ -89,7 +90,8 @@ def lease(
     callable_now: list[_Candidate] = []
     put_off: dict[datetime, list[int]] = defaultdict(list)
     exhausted: list[int] = []
-    verdicts: dict[str, WindowVerdict] = {}
+    rules = RuleBook(campaign, campaign_row_id)
+    verdicts: dict[str, Verdict] = {}
     looked = 0
     wanted = len(slots) + _SPARE
     last: _Candidate | None = None
@@ -103,12 +105,9 @@ def lease(
                 continue
             found = verdicts.get(each.zones)
             if found is None:
-                zones = campaign.zones_of(tuple(json.loads(each.zones)))
-                # A number that is nowhere cannot be called at a decent hour, until the campaign says where.
-                found = verdict(campaign.windows, zones, now) if zones else WindowVerdict(False, None, "no zone")
-                verdicts[each.zones] = found
+                found = verdicts[each.zones] = rules.place_verdict(tuple(json.loads(each.zones)), None, now)
             if not found.allowed:
-                put_off[found.next_allowed_at or now + _NO_MOMENT_YET].append(each.id)
+                put_off[found.allowed_at or now + _NO_MOMENT_YET].append(each.id)
                 continue
             callable_now.append(each)
             if len(callable_now) == len(slots):
