@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from campaigns.retries import AgentDisposition, Delays, MostTries, NextNumber, Retries
 from campaigns.rules.limits import CallingHours, Cap, Exempt
+from campaigns.rules.profiles import breaches, unknown_exemptions
 from campaigns.setting_types import (
     Country,
     Day,
@@ -265,6 +266,7 @@ def parse_campaign(text: str, source: str) -> Campaign:
     """The campaign that `text` (TOML) defines; `source` is what to call the text, a file name mostly.
 
     Raises InputRefusedError with one line for each thing that is wrong: where, what was found, what would be right.
+    What its profile of the law does not allow is wrong too. `load` does not look at that: the law may have changed.
     """
     try:
         data = read_toml(text)
@@ -272,9 +274,13 @@ def parse_campaign(text: str, source: str) -> Campaign:
         raise InputRefusedError(f"{source}: is not TOML: {error}") from None
     try:
         # By way of JSON, where strict mode still takes a list for a tuple: TOML knows no tuples.
-        return Campaign.model_validate_json(json.dumps(data, default=str))
+        campaign = Campaign.model_validate_json(json.dumps(data, default=str))
     except ValidationError as error:
         raise InputRefusedError("\n".join(_complaints(error, source))) from None
+    against_the_law = [*breaches(campaign), *unknown_exemptions(campaign)]
+    if against_the_law:
+        raise InputRefusedError("\n".join(f"{source}: {each}" for each in against_the_law))
+    return campaign
 
 
 def dump(campaign: Campaign) -> str:

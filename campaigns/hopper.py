@@ -29,6 +29,7 @@ from campaigns.attempt_history import Histories
 from campaigns.disposition import Disposition
 from campaigns.lead import WITHDRAWN, LeadNumber, LeadStatus, Queue, numbers_from_json
 from campaigns.recycle import History
+from campaigns.rules import suppression
 from campaigns.rules.callable import RuleBook
 from campaigns.rules.candidate import Candidate
 from campaigns.rules.verdict import Verdict
@@ -44,7 +45,6 @@ _CALLABLE: Final = (LeadStatus.NEW, LeadStatus.WAITING)
 _NO_MOMENT_YET: Final = timedelta(days=1)  # rules that never allow it may have been changed by tomorrow
 _AGENT_AGAIN: Final = timedelta(seconds=30)  # a call-back whose agent is not idle is looked at this often
 _BEYOND_ALL_IDS: Final = 2**62
-NOTHING_YET: Final = "{}"  # `history` of a lead that was never called
 
 
 @attrs.frozen
@@ -100,7 +100,6 @@ class _Row:
     callback_agent: str | None
     consent_at: datetime | None
     consent_evidence: str | None
-    last_called_at: datetime | None
 
 
 class LeadFacts(Protocol):
@@ -117,11 +116,11 @@ class LeadFacts(Protocol):
     callback_at: datetime | None
     consent_at: datetime | None
     consent_evidence: str | None
-    last_called_at: datetime | None
 
 
 def candidate_of(lead_id: int, lead: LeadFacts) -> Candidate:
     """A lead as rules are told of it."""
+    history = History.from_json(lead.history)
     return Candidate(
         lead_id=lead_id,
         number=lead.number,
@@ -133,8 +132,9 @@ def candidate_of(lead_id: int, lead: LeadFacts) -> Candidate:
         last_disposition=lead.last_disposition,
         consent_at=lead.consent_at,
         consent_evidence=lead.consent_evidence,
-        last_called_at=lead.last_called_at,
-        refused_at=History.from_json(lead.history).refused_at if lead.history != NOTHING_YET else None,
+        abandoned_at=history.abandoned_at,
+        machine_at=history.machine_at,
+        refused_at=history.refused_at,
         callback_at=lead.callback_at,
     )
 
@@ -362,7 +362,10 @@ class _Leasing:
 
     def _fit(self, row: _Row) -> bool:
         """Gives `row` a slot; False if there is none for it."""
-        failed = History.from_json(row.history).failed_gateways if row.history != NOTHING_YET else ()
+        failed = History.from_json(row.history).failed_gateways
+        if self._book.caps_gateways:
+            candidate = candidate_of(row.id, row)
+            failed += tuple(self._book.full_gateways(candidate, self._histories.of(candidate), self._now))
         fit = self._slots.fit(row.number, row.region, self._histories.to_number(row.number), failed)
         if isinstance(fit, Fit):
             self._taken.append((row, fit))
@@ -548,7 +551,8 @@ def send(session: Session, uuid: str, book: RuleBook, now: datetime) -> bool:
     if attempt is None or attempt.closed_at is not None:
         return False
     entries = suppression_store.entries_for(session, [attempt.number]).get(attempt.number, ())
-    if not book.suppression_verdict(entries, now).allowed:
+    campaign = book.campaign
+    if suppression.forbidding(entries, attempt.number, campaign=campaign.name, seller=campaign.seller, now=now):
         return False
     attempt.offered = False
     session.add(attempt)

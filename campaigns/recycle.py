@@ -36,8 +36,8 @@ class History:
 
     `tries` counts outcomes by name, the agents' own among them. `parts` of the day have been tried of late.
     `failed_gateways` would not carry the call that is being placed. `callback_tries` calls have been made at the
-    promised call-back. `dead_numbers` (places in the lead's numbers) have no further turn. `refused_at` is when the
-    person last refused.
+    promised call-back. `dead_numbers` (places in the lead's numbers) have no further turn. The moments are those at
+    which the person last refused, was last abandoned and not spoken to since, and was last taken for a machine.
     """
 
     tries: Mapping[str, int] = attrs.field(factory=dict)
@@ -46,11 +46,14 @@ class History:
     callback_tries: int = 0
     dead_numbers: tuple[int, ...] = ()
     refused_at: datetime | None = None
+    abandoned_at: datetime | None = None
+    machine_at: datetime | None = None
 
     def to_json(self) -> str:
         """For the database, without what is as in a new lead: mostly `{}`."""
-        refused_at = self.refused_at.isoformat() if self.refused_at is not None else None
-        value = attrs.asdict(self) | {"refused_at": refused_at}
+        value = attrs.asdict(
+            self, value_serializer=lambda _, __, each: _text(each) if isinstance(each, datetime) else each
+        )
         return json.dumps({name: each for name, each in value.items() if each}, separators=(",", ":"))
 
     @staticmethod
@@ -59,14 +62,15 @@ class History:
         if text == "{}":  # most leads of a new list
             return _NONE
         value: dict[str, Any] = json.loads(text)
-        refused_at = value.get("refused_at")
         return History(
             tries=value.get("tries", {}),
             parts=tuple(value.get("parts", ())),
             failed_gateways=tuple(value.get("failed_gateways", ())),
             callback_tries=value.get("callback_tries", 0),
             dead_numbers=tuple(value.get("dead_numbers", ())),
-            refused_at=datetime.fromisoformat(refused_at) if refused_at else None,
+            refused_at=_moment(value.get("refused_at")),
+            abandoned_at=_moment(value.get("abandoned_at")),
+            machine_at=_moment(value.get("machine_at")),
         )
 
 
@@ -172,12 +176,19 @@ def next_step(disposition: Disposition, turn: Turn, campaign: Campaign, now: dat
         if default is not None:
             return step_of_outcome(default, turn, campaign, now)
     history = _after(turn, disposition.value)
+    match disposition:
+        case Disposition.BRIDGED:
+            history = attrs.evolve(history, abandoned_at=None)
+        case Disposition.ABANDONED:
+            history = attrs.evolve(history, abandoned_at=now)
+        case Disposition.MACHINE:
+            history = attrs.evolve(history, machine_at=now)
+        case Disposition.REJECTED:
+            history = attrs.evolve(history, refused_at=now)
     if disposition in _FINAL:
         status, reason = _FINAL[disposition]
         return NextStep(status, None, reason, number_no=turn.number_no, history=history)
     retries = campaign.retries
-    if disposition is Disposition.REJECTED:
-        history = attrs.evolve(history, refused_at=now)
     if disposition in _NOBODY_THERE:
         history = attrs.evolve(history, parts=_parts_tried(turn, campaign, now))
     own = retries.delay_seconds.after(disposition)
@@ -208,7 +219,7 @@ def step_of_outcome(
     A call-back needs `callback_at`; with `callback_agent` it is for that agent in person.
     """
     name, number_no = outcome.name, turn.number_no
-    history = attrs.evolve(_after(turn, name), callback_tries=0)
+    history = attrs.evolve(_after(turn, name), callback_tries=0, abandoned_at=None)
     if outcome.refusal:
         history = attrs.evolve(history, refused_at=now)
     match outcome.then:

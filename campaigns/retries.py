@@ -127,6 +127,9 @@ class Retries(Settings):
     call-back is made all the same."""
     callback_tries: int = Field(default=3, ge=1, le=20)
     """Calls at one promised call-back at most: when so many reach nobody, the lead is one like any other again."""
+    refusal_rest_days: int = Field(default=0, ge=0, le=3660)
+    """Whole days of the callee's calendar for which nobody who has refused is called, at an agent's word or by
+    rejecting the call; 0: as the profile says, if it does."""
     spread_parts: bool = False
     """After no answer or a machine, try in a part of the day (morning, afternoon, evening) not tried of late."""
     delay_seconds: Delays = Delays()

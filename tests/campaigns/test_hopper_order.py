@@ -24,7 +24,7 @@ from campaigns.suppression_store import NewEntry, Scope
 from campaigns.tables import CallerIdDayRow, LeadListRow
 from campaigns.trunk import CallerId, Trunk
 
-from .conftest import CAMPAIGN, NEW_YORK, NOON, Filled, cdr_of, fill, slots, take
+from .conftest import CAMPAIGN, NEW_YORK, NOON, Filled, cdr_of, fill, slots
 
 ONE = Trunk("carrier", "fs1")
 
@@ -63,7 +63,9 @@ async def more_leads(database: Database, filled: Filled, name: str, count: int, 
 
 async def set_list(database: Database, name: str, **values: Any) -> None:
     await database.write(
-        lambda s: s.connection().execute(update(LeadListRow).where(col(LeadListRow.name) == name).values(**values)).close()
+        lambda s: (
+            s.connection().execute(update(LeadListRow).where(col(LeadListRow.name) == name).values(**values)).close()
+        )
     )
 
 
@@ -276,7 +278,10 @@ async def test_what_was_no_call_does_not_count_against_a_cap(database: Database)
 async def test_a_lead_that_no_trunk_may_carry_is_put_off_and_one_that_has_no_slot_waits(database: Database) -> None:
     filled = await fill(database, 1)
     far = await more_leads(database, filled, "list", 1, number="+14165550100")
-    trunks = {"carrier": Trunk("carrier", "fs1", blind=("+1212", "+1416")), "second": Trunk("second", "fs1", blind=("+1416",))}
+    trunks = {
+        "carrier": Trunk("carrier", "fs1", blind=("+1212", "+1416")),
+        "second": Trunk("second", "fs1", blind=("+1416",)),
+    }
     leased = await ask(database, filled, 2, trunks)
     assert (ids(leased), leased.unfitted, leased.blocked) == ([], 1, {"blind_area": 1})
     assert (await lead_of(database, far[0])).put_off_by == "blind_area"
@@ -319,7 +324,13 @@ async def test_caller_ids_are_local_within_their_most_and_the_same_for_one_perso
     first = leased.leases[0]
     step = next_step(Disposition.BUSY, first, CAMPAIGN, NOON)
     await database.write(lambda s: close_attempt(s, cdr_of(first, filled.id), step, NOON))
-    await database.write(lambda s: s.connection().execute(update(LeadRow).where(col(LeadRow.id) == first.lead_id).values(due_at=NOON)).close())
+    await database.write(
+        lambda s: (
+            s.connection()
+            .execute(update(LeadRow).where(col(LeadRow.id) == first.lead_id).values(due_at=NOON))
+            .close()
+        )
+    )
     roomy = {"carrier": Trunk("carrier", "fs1", caller_ids=tuple(CallerId(one.number, one.areas) for one in pool))}
     (again,) = (await ask(database, filled, 1, roomy)).leases
     assert again.caller_id == first.caller_id
