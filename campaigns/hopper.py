@@ -378,7 +378,8 @@ class _Leasing:
 
     def _shown(self, day: date) -> Counter[str]:
         numbers = [one.number for trunk in self._trunks.values() for one in trunk.caller_ids]
-        return Counter(dict(self._connection.execute(_SHOWN, {"_day": day, "_numbers": numbers}).tuples().all()))
+        rows = self._connection.execute(_SHOWN, {"_day": day, "_numbers": numbers})
+        return Counter({number: calls for number, calls in rows})
 
     # What is written.
 

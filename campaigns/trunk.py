@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
-from campaigns.calling_window import DAYS
+from campaigns.rules.calling_window import DAYS
 from campaigns.rules.verdict import Verdict
 
 BLIND_AREA = "blind_area"

@@ -245,7 +245,7 @@ async def test_what_was_offered_is_not_sent_once_it_is_on_a_list(database: Datab
 
 
 async def test_a_cap_counts_calls_of_every_campaign_to_the_number(database: Database) -> None:
-    cap = Cap(of="number", most=1, hours=2)
+    cap = Cap(of="number", most=1, hours=2, across="all")
     filled = await fill(database, 1, campaign=CAMPAIGN.model_copy(update={"caps": (cap,)}))
     other = await fill(database, 0, campaign=CAMPAIGN.model_copy(update={"name": "autumn"}))
     await more_leads(database, other, "list", 1, number="+12120000000")
@@ -258,7 +258,7 @@ async def test_a_cap_counts_calls_of_every_campaign_to_the_number(database: Data
 
 
 async def test_what_was_no_call_does_not_count_against_a_cap(database: Database) -> None:
-    cap = Cap(of="number", most=1, hours=2)
+    cap = Cap(of="number", most=1, hours=2, across="all")
     campaign = CAMPAIGN.model_copy(update={"caps": (cap,), "gateways": ("carrier", "second")})
     filled = await fill(database, 1, campaign=campaign)
     (failed,) = (await ask(database, filled, 1)).leases

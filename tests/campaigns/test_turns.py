@@ -19,7 +19,7 @@ def served(turns: Turns, count: int) -> list[int]:
 
 
 def test_turns_are_in_proportion_to_weights_and_evenly_spread() -> None:
-    assert served(Turns([(1, 1, 0.0), (2, 3, 0.0)]), 8) == [2, 2, 1, 2, 2, 2, 1, 2]
+    assert served(Turns([(1, 1, 0.0), (2, 3, 0.0)]), 8) == [2, 1, 2, 2, 2, 1, 2, 2]
 
 
 def test_what_is_owed_is_carried_over() -> None:
