@@ -17,6 +17,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from math import ceil
 from typing import Any, Final, Protocol
 
 import attrs
@@ -27,7 +28,7 @@ from sqlmodel import Session, SQLModel, col, select
 from campaigns import attempt_history, suppression_store
 from campaigns.attempt_history import Histories
 from campaigns.disposition import Disposition
-from campaigns.lead import WITHDRAWN, LeadNumber, LeadStatus, Queue, numbers_from_json
+from campaigns.lead import WITHDRAWN, LeadNumber, LeadStatus, Queue, numbers_from_json, zones_from_json
 from campaigns.recycle import History
 from campaigns.rules import suppression
 from campaigns.rules.callable import RuleBook
@@ -124,7 +125,7 @@ def candidate_of(lead_id: int, lead: LeadFacts) -> Candidate:
     return Candidate(
         lead_id=lead_id,
         number=lead.number,
-        zones=tuple(json.loads(lead.zones)),
+        zones=zones_from_json(lead.zones),
         region=lead.region,
         kind=lead.kind,
         account=lead.account,
@@ -169,10 +170,12 @@ def lease(
     """
     if not slots:
         return Leased()
-    return _Leasing(session, book, slots, trunks, node, now, idle_agents).run()
+    leasing = Leasing(session, book, slots, trunks, node, now, idle_agents)
+    leasing.find()
+    return leasing.write()
 
 
-class _Leasing:
+class Leasing:
     """One lease. What it has found out is kept until the end, and written then."""
 
     def __init__(
@@ -204,7 +207,8 @@ class _Leasing:
         self._places: dict[tuple[str, str | None], Verdict] = {}
         self._histories = Histories()
 
-    def run(self) -> Leased:
+    def find(self) -> None:
+        """Looks for leads that may be called, until each slot has one."""
         wake(self._session, self._campaign_id, self._now)
         groups = self._groups()
         for queue in (Queue.URGENT, Queue.CALLBACK):
@@ -212,12 +216,11 @@ class _Leasing:
                 if group.queue == queue:
                     self._serve(self._callable([group]))
         self._serve_lists([group for group in groups if group.queue in (Queue.RETRY, Queue.NEW)])
+
+    def write(self) -> Leased:
+        """Writes down what was found: attempts of leads that got a slot, and until when others are put off."""
         self._write_put_off()
         return Leased(self._write_taken(), self._unfitted, dict(self._blocked))
-
-    @property
-    def _done(self) -> bool:
-        return not self._slots.left or self._looked >= LOOKED_AT_MOST
 
     # In which order.
 
@@ -239,11 +242,15 @@ class _Leasing:
         for list_id in by_list:
             by_priority[self._lists[list_id].priority].append(list_id)
         for _, list_ids in sorted(by_priority.items(), reverse=True):
-            if self._done:
+            if not self._slots.left:
                 return
             turns = Turns((one, self._lists[one].weight, self._lists[one].credit) for one in sorted(list_ids))
-            offers = {list_id: self._callable(self._in_order(by_list[list_id])) for list_id in list_ids}
-            while not self._done and (list_id := turns.next()) is not None:
+            weights = sum(self._lists[one].weight for one in list_ids)
+            offers = {
+                list_id: self._callable(self._in_order(by_list[list_id]), self._lists[list_id].weight / weights)
+                for list_id in list_ids
+            }
+            while self._slots.left and (list_id := turns.next()) is not None:
                 if self._serve(offers[list_id], 1):
                     turns.take(list_id)
                 else:
@@ -275,20 +282,23 @@ class _Leasing:
             served += self._fit(row)
         return served
 
-    def _callable(self, groups: Sequence[_Group]) -> Iterator[_Row]:
-        """Leads of `groups` that all rules allow, in order; those that are forbidden are noted on the way."""
+    def _callable(self, groups: Sequence[_Group], share: float = 1.0) -> Iterator[_Row]:
+        """Leads of `groups` that all rules allow, in order; those that are forbidden are noted on the way.
+
+        About a `share` of the slots that are left is likely to be theirs.
+        """
         for group in groups:
             newest_first = self._lists[group.list_id].newest_first
-            wanted, after = self._slots.left + _SPARE, None
-            while not self._done:
-                wanted = min(wanted, LOOKED_AT_MOST - self._looked)
+            times, after = 1, None
+            while self._slots.left and self._looked < LOOKED_AT_MOST:
+                wanted = min(times * ceil(self._slots.left * share) + _SPARE, LOOKED_AT_MOST - self._looked)
                 rows = self._page(group, newest_first, after, wanted)
                 self._looked += len(rows)
                 yield from self._allowed(rows)
                 if len(rows) < wanted:
                     break
                 after = rows[-1].id
-                wanted *= 4
+                times *= 4  # where many are put off, more are looked at in one go
 
     def _page(self, group: _Group, newest_first: bool, after: int | None, limit: int) -> list[_Row]:
         values = {
@@ -443,7 +453,7 @@ class _Leasing:
             attempt_no=row.attempts + 1,
             fields=json.loads(row.fields),
             last_disposition=row.last_disposition,
-            zones=tuple(json.loads(row.zones)),
+            zones=zones_from_json(row.zones),
             region=row.region,
             kind=row.kind,
             numbers=numbers_from_json(row.numbers),
@@ -631,7 +641,7 @@ def _lease_again(attempt: AttemptRow, lead: LeadRow) -> Lease:
         attempt_no=attempt.attempt_no,
         fields=json.loads(lead.fields),
         last_disposition=lead.last_disposition,
-        zones=tuple(json.loads(lead.zones)),
+        zones=zones_from_json(lead.zones),
         region=lead.region,
         kind=lead.kind,
         numbers=numbers_from_json(lead.numbers),

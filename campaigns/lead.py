@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from typing import Final
 
 import attrs
@@ -64,6 +65,12 @@ class LeadNumber:
     region: str | None = None
 
 
+@lru_cache(maxsize=10_000)
+def zones_from_json(text: str) -> tuple[str, ...]:
+    """The zones of a lead, as the database has them. The same few are asked for again and again."""
+    return tuple(json.loads(text))
+
+
 def numbers_to_json(numbers: Sequence[LeadNumber]) -> str:
     """`numbers` for the database, shortly: there are millions."""
     rows = [[each.number, each.zones, each.kind, each.region] for each in numbers]
@@ -72,6 +79,8 @@ def numbers_to_json(numbers: Sequence[LeadNumber]) -> str:
 
 def numbers_from_json(text: str) -> tuple[LeadNumber, ...]:
     """The numbers that `numbers_to_json` wrote."""
+    if text == "[]":  # most leads have a single one
+        return ()
     return tuple(LeadNumber(number, tuple(zones), kind, region) for number, zones, kind, region in json.loads(text))
 
 
