@@ -292,16 +292,13 @@ def _again(rule: _Rule, history: History, turn: Turn, campaign: Campaign, now: d
     if 0 < rule.most <= history.tries[rule.name]:
         reason = f"{rule.name} as often as the campaign tries it, {rule.most}"
         return NextStep(LeadStatus.EXHAUSTED, None, reason, number_no=number_no, history=history)
-    reason += f", again in {rest:g} s"
-    zone = _zone(turn, campaign)
-    if rule.spread and zone is not None and number_no == turn.number_no:
-        spread = another_part(due_at, zone, history.parts)
-        if spread != due_at:
-            due_at, reason = (
-                spread,
-                f"{rule.name} on attempt {attempts_made} of {allowed}, again in the {part_of(spread, zone)}",
-            )
-    return NextStep(LeadStatus.WAITING, due_at, reason, number_no=number_no, history=history)
+    again = f"in {rest:g} s"
+    if rule.spread and number_no <= turn.number_no:  # not on the way through the lead's numbers
+        zone = _zone(turn, campaign, number_no)
+        spread = another_part(due_at, zone, history.parts) if zone is not None else due_at
+        if zone is not None and spread != due_at:
+            due_at, again = spread, f"in the {part_of(spread, zone)}"
+    return NextStep(LeadStatus.WAITING, due_at, f"{reason}, again {again}", number_no=number_no, history=history)
 
 
 def _number_and_rest(rule: _Rule, history: History, turn: Turn) -> tuple[int, Delay, History]:
@@ -322,11 +319,12 @@ def _number_and_rest(rule: _Rule, history: History, turn: Turn) -> tuple[int, De
 
 
 def _failed_over(turn: Turn, campaign: Campaign, now: datetime) -> NextStep:
-    """Nobody's phone has rung: the lead goes out through another trunk at once, while there is one."""
-    failed = turn.history.failed_gateways
-    if turn.gateway not in failed:
-        failed = (*failed, turn.gateway)
-    kept = NextStep(
+    """Nobody's phone has rung: the lead goes out through another trunk at once, while there is one.
+
+    When all have failed it, it rests, and goes round them again as often as it may have attempts.
+    """
+    failed = tuple(dict.fromkeys((*turn.history.failed_gateways, turn.gateway)))
+    step = NextStep(
         LeadStatus.WAITING,
         now,
         f"{turn.gateway} would not carry it, another trunk is to",
@@ -337,16 +335,14 @@ def _failed_over(turn: Turn, campaign: Campaign, now: datetime) -> NextStep:
         callback_agent=turn.callback_agent,
     )
     if set(campaign.gateways) - set(failed):
-        return kept
+        return step
+    history = _after(turn, Disposition.FAILED_OVER.value)
+    reason = f"none of its trunks would carry it: {', '.join(failed)}"
     rest = campaign.retries.delay_seconds.congestion
-    seconds = rest if rest != NEVER else 3600.0  # "never" is for what a lead has done
-    return attrs.evolve(
-        kept,
-        due_at=now + timedelta(seconds=seconds),
-        reason=f"none of its trunks would carry it: {', '.join(failed)}",
-        queue_urgent=False,
-        history=attrs.evolve(turn.history, failed_gateways=()),
-    )
+    if rest == NEVER or history.tries[Disposition.FAILED_OVER.value] >= campaign.retries.max_attempts:
+        return NextStep(LeadStatus.EXHAUSTED, None, reason, number_no=turn.number_no, history=history)
+    due_at = now + timedelta(seconds=rest)
+    return attrs.evolve(step, due_at=due_at, reason=reason, queue_urgent=False, history=history)
 
 
 def _after(turn: Turn, name: str) -> History:
@@ -356,14 +352,15 @@ def _after(turn: Turn, name: str) -> History:
     return attrs.evolve(turn.history, tries=tries, failed_gateways=())
 
 
-def _zone(turn: Turn, campaign: Campaign) -> str | None:
+def _zone(turn: Turn, campaign: Campaign, number_no: int) -> str | None:
     """Where the day is divided into parts: the first place that the number may be in."""
-    return next(iter(campaign.zones_of(turn.zones)), None)
+    same = number_no == turn.number_no or number_no >= len(turn.numbers)
+    return next(iter(campaign.zones_of(turn.zones if same else turn.numbers[number_no].zones)), None)
 
 
 def _parts_tried(turn: Turn, campaign: Campaign, now: datetime) -> tuple[str, ...]:
     """The parts of the day that have been tried since all of them had been."""
-    zone = _zone(turn, campaign)
+    zone = _zone(turn, campaign, turn.number_no)
     if zone is None:
         return turn.history.parts
     before, this = turn.history.parts, part_of(now, zone)

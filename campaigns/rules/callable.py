@@ -30,7 +30,7 @@ REFUSED = "refused"
 LOCKOUT = "lockout"
 CALLABLE = "callable"  # what a verdict is called that all rules share
 
-RULES = (ATTEMPTS, ZONE, HOURS, CLOSED, suppression.RULE, consent.RULE, REFUSED, LOCKOUT, caps.RULE)
+RULES = (ZONE, HOURS, CLOSED, ATTEMPTS, suppression.RULE, consent.RULE, REFUSED, LOCKOUT, caps.RULE)
 """Every rule there is, in the order in which they are asked."""
 
 

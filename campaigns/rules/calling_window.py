@@ -153,11 +153,12 @@ def _open(everything: Sequence[Hours], place: ZoneInfo, moment: datetime) -> boo
 
 def _next_open(everything: Sequence[Hours], places: Sequence[ZoneInfo], now: datetime) -> datetime | None:
     moment, limit = now, now + HORIZON
+    turns: dict[tuple[str, date], list[datetime]] = {}  # looked at again and again when zones seldom agree
     while moment <= limit:
         before = moment
         for place in places:
             if not _open(everything, place, moment):
-                found = _opening(everything, place, moment, limit)
+                found = _opening(everything, place, moment, limit, turns)
                 if found is None:
                     return None
                 moment = found
@@ -166,15 +167,23 @@ def _next_open(everything: Sequence[Hours], places: Sequence[ZoneInfo], now: dat
     return None
 
 
-def _opening(everything: Sequence[Hours], place: ZoneInfo, after: datetime, limit: datetime) -> datetime | None:
+def _opening(
+    everything: Sequence[Hours],
+    place: ZoneInfo,
+    after: datetime,
+    limit: datetime,
+    turns: dict[tuple[str, date], list[datetime]],
+) -> datetime | None:
     """The first moment later than `after` at which `place` is open; it is shut at `after`."""
     day = after.astimezone(place).date() - _DAY  # clocks put back at midnight bring yesterday's hours back
     while True:
         midnight = datetime.combine(day, MIDNIGHT, UTC) - _DAY  # no zone is a day away from UTC
         if midnight > limit:
             return None
-        moments = sorted(m for m in _turns(everything, place, day) if m > after)
-        found = next((moment for moment in moments if _open(everything, place, moment)), None)
+        moments = turns.get((place.key, day))
+        if moments is None:
+            moments = turns[place.key, day] = sorted(_turns(everything, place, day))
+        found = next((each for each in moments if each > after and _open(everything, place, each)), None)
         if found is not None:
             return found
         day += _DAY
@@ -186,13 +195,18 @@ def _turns(everything: Sequence[Hours], place: ZoneInfo, day: date) -> Iterator[
     starts = {MIDNIGHT}  # of a day after one that is closed
     for hours in everything:
         starts.update(window.start for window in hours.windows or () if weekday in window.days)
+    # A clock change at midnight itself belongs to both days, whichever way the clocks go.
+    begins, ends = _midnights(place, day), _midnights(place, day + _DAY)
+    first, last = min(begins) - timedelta(seconds=1), max(ends)
+    before, after = _offset(place, first), _offset(place, last)
+    if before == after and begins[0] == begins[1] and ends[0] == ends[1]:
+        for start in starts:
+            yield datetime.combine(day, start, UTC) - before
+        return
     for start in starts:
         for fold in (0, 1):  # a start may happen twice
             yield datetime.combine(day, start, place).replace(fold=fold).astimezone(UTC)
-    # A clock change at midnight itself belongs to both days, whichever way the clocks go.
-    first = min(_midnights(place, day)) - timedelta(seconds=1)
-    last = max(_midnights(place, day + _DAY))
-    if _offset(place, first) != _offset(place, last):
+    if before != after:
         yield _clock_change(place, first, last)
 
 
@@ -201,8 +215,8 @@ def _midnights(place: ZoneInfo, day: date) -> list[datetime]:
     return [datetime.combine(day, MIDNIGHT, place).replace(fold=fold).astimezone(UTC) for fold in (0, 1)]
 
 
-def _offset(place: ZoneInfo, moment: datetime) -> timedelta | None:
-    return moment.astimezone(place).utcoffset()
+def _offset(place: ZoneInfo, moment: datetime) -> timedelta:
+    return moment.astimezone(place).utcoffset() or timedelta(0)
 
 
 def _clock_change(place: ZoneInfo, before: datetime, after: datetime) -> datetime:

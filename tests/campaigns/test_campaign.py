@@ -1,13 +1,28 @@
 from __future__ import annotations
 
 import tomllib
-from datetime import time
+from datetime import date, time
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from campaigns.campaign import CallingHours, Campaign, Delays, MessageKeys, Retries, dump, load, parse_campaign
+from campaigns.campaign import (
+    AgentDisposition,
+    CallingHours,
+    Campaign,
+    Cap,
+    Delays,
+    Exempt,
+    MessageKeys,
+    MostTries,
+    NextNumber,
+    Retries,
+    dump,
+    load,
+    parse_campaign,
+)
+from campaigns.disposition import UNCOUNTED, Disposition
 from dialer.errors import InputRefusedError
 
 SAMPLE = Path(__file__).parents[2] / "config" / "campaign.toml"
@@ -28,6 +43,18 @@ def test_the_sample_has_every_setting_and_its_default() -> None:
     assert set(shown["message_keys"]) == set(MessageKeys.model_fields)
     assert set(shown["retries"]) == set(Retries.model_fields)
     assert set(shown["retries"]["delay_seconds"]) == set(Delays.model_fields)
+    assert set(shown["retries"]["most_tries"]) == set(MostTries.model_fields)
+    assert set(shown["retries"]["next_number"]) == set(NextNumber.model_fields)
+    assert set(shown["exempt"]) == set(Exempt.model_fields)
+    for setting in (*Cap.model_fields, *AgentDisposition.model_fields):  # which have tables of their own, if any
+        assert setting in text, setting
+
+
+def test_each_outcome_that_does_not_end_a_lead_has_its_retries() -> None:
+    final = {Disposition.BRIDGED, Disposition.MESSAGE_PLAYED, Disposition.OPTED_OUT, Disposition.FAILED_OVER}
+    assert Disposition.FAILED_OVER in UNCOUNTED
+    for model in (Delays, MostTries, NextNumber):
+        assert set(model.model_fields) == {each.value for each in Disposition if each not in final}
 
 
 def test_what_is_commented_out_in_the_sample_would_be_accepted() -> None:
@@ -42,7 +69,21 @@ def test_what_is_commented_out_in_the_sample_would_be_accepted() -> None:
     assert campaign.max_calls_in_flight
 
 
-@pytest.mark.parametrize("model", [Campaign, CallingHours, MessageKeys, Retries, Delays])
+@pytest.mark.parametrize(
+    "model",
+    [
+        AgentDisposition,
+        CallingHours,
+        Campaign,
+        Cap,
+        Delays,
+        Exempt,
+        MessageKeys,
+        MostTries,
+        NextNumber,
+        Retries,
+    ],
+)
 def test_every_setting_is_described(model: type[BaseModel]) -> None:
     assert all(field.description for field in model.model_fields.values())
 
@@ -116,6 +157,33 @@ def test_everything_wrong_is_said_at_once_with_place_value_and_what_would_be_rig
         (LEAST + '[message_keys]\nopt_out = "10"', 'message_keys.opt_out = "10"'),
         (LEAST + '[message_keys]\nopt_out = "1"', "should be two keys, and both are 1"),
         (LEAST + '[message_keys]\nagent = "2"', "there are opt_out, repeat"),
+        (LEAST + 'seller = "Acme Inc."', 'seller = "Acme Inc."'),
+        (LEAST + "closed_days = [2026-02-30]", "is not TOML"),
+        (LEAST + 'closed_days = ["soon"]', "closed_days[0]"),
+        (LEAST + '[[windows]]\ndays=["mon"]\nstart="09:00"\nend="20:00"\nregions=["Florida"]', "like US or US-FL"),
+        (LEAST + '[[windows]]\ndays=["mon"]\nstart="09:00"\nend="20:00"\nregions=["US-fl"]', "windows[0].regions[0]"),
+        (LEAST + "caps = [{ most = 3 }]", "exactly one of hours, days and calendar_days"),
+        (LEAST + "caps = [{ most = 3, hours = 1, days = 1 }]", "exactly one of hours, days and calendar_days"),
+        (LEAST + "caps = [{ most = 0, hours = 1 }]", "caps[0].most = 0"),
+        (LEAST + "caps = [{ hours = 1 }]", "caps[0].most: is missing. So many, and no more"),
+        (LEAST + 'caps = [{ most = 1, hours = 1, of = "person" }]', "'number', 'lead', 'account' or 'gateway'"),
+        (LEAST + 'dispositions = [{ name = "a" }, { name = "a" }]', "a name of its own, and two have a"),
+        (
+            LEAST + 'dispositions = [{ name = "a", key = "1" }, { name = "b", key = "1" }]',
+            "a key of its own, and two have 1",
+        ),
+        (LEAST + 'dispositions = [{ name = "busy" }]', "an outcome of the dialer's own"),
+        (LEAST + 'dispositions = [{ name = "a", then = "sell" }]', "dispositions[0].then"),
+        (
+            LEAST + 'default_disposition = "b"\ndispositions = [{ name = "a" }]',
+            "the name of one of dispositions, of which there are: a",
+        ),
+        (
+            LEAST + 'default_disposition = "a"\ndispositions = [{ name = "a", then = "callback" }]',
+            "none that promises a call-back",
+        ),
+        (LEAST + "[retries.most_tries]\nbusy = -1", "retries.most_tries.busy = -1"),
+        (LEAST + '[retries.next_number]\nbusy = "soon"', 'seconds between 0 and 31622400, or "never"'),
         ("", "country: is missing"),
     ],
 )
@@ -147,6 +215,44 @@ def test_what_is_dumped_can_be_loaded() -> None:
 
 def test_a_definition_of_an_older_version_has_the_defaults_of_what_is_new() -> None:
     assert load('{"name": "spring", "gateways": ["a"], "country": "US"}').ring_seconds == 30
+
+
+def test_a_campaign_with_everything_is_read_and_kept() -> None:
+    text = """
+        seller = "acme"
+        profile = "fr"
+        caller_id = "+33145678901"
+        closed_days = [2026-12-24]
+        caps = [{ most = 3, hours = 24 }, { of = "account", most = 2, calendar_days = 7, across = "all" }]
+        default_disposition = "no_sale"
+        exempt = { consent = "they are customers" }
+        [[windows]]
+        days = ["mon"]
+        start = "09:00"
+        end = "12:00"
+        regions = ["FR", "FR-971"]
+        [[dispositions]]
+        name = "no_sale"
+        title = "Keine Lust"
+        then = "recycle"
+        refusal = true
+        key = "2"
+    """
+    campaign = parse_campaign(LEAST + text, "x")
+    assert load(dump(campaign)) == campaign
+    assert campaign.closed_days == (date(2026, 12, 24),)
+    assert str(campaign.caps[1]) == "at most 2 attempts per account in 7 calendar days"
+    assert campaign.windows[0].regions == ("FR", "FR-971")
+    chosen = campaign.disposition_called("no_sale")
+    assert chosen is not None
+    assert (chosen.title, chosen.then, chosen.refusal) == ("Keine Lust", "recycle", True)
+    assert campaign.disposition_called("sale") is None
+    assert hash(campaign) == hash(load(dump(campaign)))
+
+
+def test_a_campaign_that_a_later_law_would_refuse_can_still_be_loaded() -> None:
+    lax = '{"name": "spring", "gateways": ["a"], "country": "US", "profile": "us_tsr", "abandon_limit_percent": 5.0}'
+    assert load(lax).abandon_limit_percent == 5.0
 
 
 def test_campaigns_are_values() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campaigns.lead import parse_number
+from campaigns.lead import LeadNumber, numbers_from_json, numbers_to_json, parse_number
 from dialer.errors import InputRefusedError
 
 
@@ -66,3 +66,14 @@ def test_whatever_comes_in_e164_comes_out_or_it_is_refused(text: str) -> None:
     except InputRefusedError:
         return
     assert re.fullmatch(r"\+[1-9][0-9]{6,14}", number.e164, re.ASCII)
+
+
+def test_a_lead_s_numbers_are_kept_in_their_order() -> None:
+    numbers = (
+        LeadNumber("+12125550100", ("America/New_York",), "mobile", "US-NY"),
+        LeadNumber("+80012345678"),
+    )
+    text = numbers_to_json(numbers)
+    assert text == '[["+12125550100",["America/New_York"],"mobile","US-NY"],["+80012345678",[],"unknown",null]]'
+    assert numbers_from_json(text) == numbers
+    assert numbers_from_json("[]") == ()
