@@ -132,7 +132,7 @@ _FAIL_OVER_ON: Final = (
 _NEVER_RETRY_ON: Final = (
     *("404", "410", "480", "484", "486", "487", "600", "603", "604", "607", "608"),
     *("USER_BUSY", "UNALLOCATED_NUMBER", "INVALID_NUMBER_FORMAT", "NUMBER_CHANGED", "NO_ANSWER", "NO_USER_RESPONSE"),
-    *("SUBSCRIBER_ABSENT", "ORIGINATOR_CANCEL"),
+    "SUBSCRIBER_ABSENT",
 )
 
 
@@ -167,8 +167,9 @@ class GatewaySettings(_Section):
     blind_areas: tuple[BlindArea, ...] = ()
     timezone: Zone = "UTC"
     tier: int = Field(default=1, ge=1, le=100)
-    weight: int = Field(default=1, ge=1, le=1000)
+    weight: int = Field(default=0, ge=0, le=1000)
     cost_per_minute: float = Field(default=0.0, ge=0, le=1000)
+    progress_seconds: int | None = Field(default=None, ge=1, le=60)
     fail_over_on: tuple[Failure, ...] = _FAIL_OVER_ON
     never_retry_on: tuple[Failure, ...] = _NEVER_RETRY_ON
     park_after_faults: int = Field(default=5, ge=1, le=1000)
