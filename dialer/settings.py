@@ -113,7 +113,7 @@ def _failure_as_text(value: object) -> object:
 def _known_failure(value: str) -> str:
     if not re.fullmatch(r"[3-6]([0-9]{2}|xx)", value) and value not in CAUSES:
         raise ValueError(
-            "should be a SIP status such as 503, all of a hundred such as 5xx, or a hang-up cause of FreeSWITCH such as "
+            "should be a SIP status such as 503, all of a hundred such as 5xx, or a hang-up cause such as "
             "NETWORK_OUT_OF_ORDER"
         )
     return value

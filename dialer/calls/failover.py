@@ -1,8 +1,8 @@
 """What the end of a call says of its trunk, and whether another trunk is to try it. Pure.
 
 A trunk is judged by its answer to the INVITE alone: a call that rang, was answered, or was refused by the person or
-for the number has gone through, whatever became of it. The never-retry list is looked at first, so that a carrier that
-says 486 with an odd cause is not asked again for somebody who is busy.
+for the number has gone through, whatever became of it. The never-retry list is looked at first: nobody who is busy is
+called again at once because of an odd cause beside the 486.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from typing import Any, Final
 import structlog
 import trio
 
+from campaigns.trunk import Trunk
 from dialer.calls.failover import Sign
 from dialer.calls.trunk_health import Health, Patience
 from dialer.calls.trunk_line import Line
@@ -52,6 +53,11 @@ class Gateway:
     @property
     def name(self) -> str:
         return self.settings.name
+
+    @property
+    def trunk(self) -> Trunk:
+        """What campaigns know of it."""
+        return self.settings.trunk()
 
     # Whether it takes calls.
 

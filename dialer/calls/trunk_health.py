@@ -1,7 +1,7 @@
 """When a trunk is given no calls: parked after a run of faults, and tried by one call when it has rested. Pure.
 
-While it is parked only the call that tries it counts: those that were on their way when it was parked tell of the same
-trouble once more. Times are those of the event loop, in seconds.
+While it is parked only the call that tries it counts: those that were on their way when it was parked tell of the
+same trouble once more. Times are those of the event loop, in seconds.
 """
 
 from __future__ import annotations
