@@ -47,8 +47,9 @@ class Gateway:
         self._lease_ms = int(lease_seconds * 1000)
 
     def __repr__(self) -> str:
-        trouble = f", {self.trouble}" if self.rests else ""
-        return f"<Gateway {self.name} holding {len(self.held)} of {self.settings.concurrency} slots{trouble}>"
+        parked = ", parked" if self.health.parked else ""
+        held = f"{len(self.held)} of {self.settings.concurrency} slots"
+        return f"<Gateway {self.name} holding {held}, {self.line.status}{parked}>"
 
     @property
     def name(self) -> str:

@@ -222,4 +222,4 @@ async def test_they_are_known_by_name(state: SharedState, prefix: str, clock: Se
     assert gateways.all() == [gateways["trunk"]]
     assert gateways.get("trunk") is gateways["trunk"]
     assert gateways.get("other") is None
-    assert repr(gateways["trunk"]) == "<Gateway trunk holding 0 of 10 slots>"
+    assert repr(gateways["trunk"]) == "<Gateway trunk holding 0 of 10 slots, unknown>"
