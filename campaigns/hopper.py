@@ -157,11 +157,13 @@ def lease(
     now: datetime,
     *,
     idle_agents: Collection[str] | None = None,
+    in_turn: bool = False,
 ) -> Leased:
     """A lead for each of `slots`, or as many as are callable at `now`, in order; the rest of the slots stay unused.
 
     `trunks` are all that the campaign may use, by name, with or without a slot: a lead that none of them may carry
-    is put off, one that only the slots at hand do not fit stays where it is and is counted as unfitted. Call-backs
+    is put off, one that only the slots at hand do not fit stays where it is and is counted as unfitted. With `in_turn`
+    nobody goes before it: a slot stays unused for it, and the caller asks again with slots of other trunks. Call-backs
     for one agent are leased only while `idle_agents` has them; None stands for all. In preview leads are leased to be
     offered: nothing goes out before `send`.
 
@@ -169,7 +171,7 @@ def lease(
     """
     if not slots:
         return Leased()
-    return _Leasing(session, book, slots, trunks, node, now, idle_agents).run()
+    return _Leasing(session, book, slots, trunks, node, now, idle_agents, in_turn).run()
 
 
 class _Leasing:
@@ -184,6 +186,7 @@ class _Leasing:
         node: str,
         now: datetime,
         idle_agents: Collection[str] | None,
+        in_turn: bool,
     ) -> None:
         self._session = session
         self._connection = session.connection()
@@ -195,6 +198,7 @@ class _Leasing:
         self._node = node
         self._now = now
         self._idle_agents = idle_agents
+        self._in_turn = in_turn
         self._looked = 0
         self._unfitted = 0
         self._taken: list[tuple[_Row, Fit]] = []
@@ -372,6 +376,8 @@ class _Leasing:
             return True
         if fit is None:
             self._unfitted += 1
+            if self._in_turn:
+                self._slots.left -= 1
         else:
             self._note(row, fit)
         return False

@@ -289,8 +289,10 @@ class CampaignPacing:
     def over(self, attempt: Attempt) -> None:
         """The call is over, and on record if it ever went out."""
         demand = self.demand(attempt.lease.switch)
-        if self._phases.pop(attempt.uuid, None) in UNDECIDED:  # it never went out, or its story broke off
+        if self._phases.pop(attempt.uuid, None) in UNDECIDED:  # it never went out, goes over, or its story broke off
             demand.withdrawn(attempt.uuid, trio.current_time())
+            if attempt.failed_by_trunk:
+                self._note_outcome(trio.current_time(), failed_by_trunk=True)
         demand.left(attempt.uuid)  # should its story have broken off
         self._traits.pop(attempt.uuid, None)
         self._over.add(attempt.uuid)

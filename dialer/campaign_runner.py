@@ -227,8 +227,8 @@ class CampaignRunner:
             self._calls_nursery.start_soon(self._run_attempt, attempt)
         return len(found.leases)
 
-    async def _lease_for(self, slots: Sequence[Slot]) -> Leased:
-        found = await self._ledger.lease(self._book, slots, self._trunks())
+    async def _lease_for(self, slots: Sequence[Slot], in_turn: bool) -> Leased:
+        found = await self._ledger.lease(self._book, slots, self._trunks(), in_turn=in_turn)
         for rule, leads in found.blocked.items():  # every lead that a rule put off counts, by rule
             self._world.metrics.counts[f"blocked_by_{rule}"] += leads
         return found

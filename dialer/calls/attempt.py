@@ -496,7 +496,8 @@ class Attempt:
 
     async def _see_it_end(self, customer: LegWatch) -> None:
         """The customer's channel is gone when this returns, or its outcome is unknown."""
-        self._move(Phase.CLOSING)
+        if not self._ending.failed_over:  # its place is kept until it is written, for the lead goes out again at once
+            self._move(Phase.CLOSING)
         if self._ending.failure:
             return
         if not customer.leg.ended:

@@ -1,8 +1,8 @@
 """Over which trunks a campaign's calls go out: their order, and slots taken from one after the other.
 
 Cheap before dear, a lower tier before a higher one; trunks with a weight share what is alike (config/dialer.toml says
-it whole). A lead may not fit the slots at hand: its trunk has just failed it, or must not call it. Then the next
-trunks are asked, for as many calls as found no slot that fits.
+it whole). A lead may not fit the slots at hand: its trunk has just failed it, or must not call it. It keeps its turn
+all the same: the next trunks are asked for it, and only when none of them has room do others go before it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from dialer.settings import GatewaySettings
 
 log = structlog.get_logger()
 
-Ask = Callable[[Sequence[Slot]], Awaitable[Leased]]
+# For these slots; and whether leads that fit none of them keep their turn.
+Ask = Callable[[Sequence[Slot], bool], Awaitable[Leased]]
 
 
 def in_order(settings: Sequence[GatewaySettings]) -> list[list[GatewaySettings]]:
@@ -75,31 +76,42 @@ class Dispatcher:
         it short any more.
         """
         by_name = {gateway.name: gateway for gateway in gateways}
-        groups = in_order([gateway.settings for gateway in gateways])
-        round_ = _Round(groups, by_name, self._credits)
+        round_ = _Round(in_order([gateway.settings for gateway in gateways]), by_name, self._credits)
+        found = Leased()
+        try:
+            found = await self._serve(calls, round_, ask)
+        finally:
+            await round_.put_back({lease.uuid for lease in found.leases})
+        if not round_.slots:
+            return None
+        self._credits = round_.credits_after(Counter(lease.gateway for lease in found.leases))
+        return found
+
+    async def _serve(self, calls: int, round_: _Round, ask: Ask) -> Leased:
         leases: list[Lease] = []
         blocked: Counter[str] = Counter()
-        wanted, unfitted = calls, 0
+        passed_by: list[Slot] = []  # they do not fit leads that keep their turn
+        unfitted = left = calls
         try:
-            while wanted:
+            while left and unfitted:
                 with trio.CancelScope(shield=bool(leases)):
-                    slots = await round_.take(wanted)
-                    leased = await ask(slots) if slots else Leased()
-                if not slots:
-                    break
-                leases += leased.leases
-                blocked.update(leased.blocked)
-                unfitted = leased.unfitted
-                wanted = min(wanted - len(leased.leases), unfitted)
+                    slots = await round_.take(min(left, unfitted))
+                    if not slots:  # nobody has room for them: whoever is behind them may have what they do not fit
+                        slots, passed_by = passed_by[:left], []
+                    if not slots:
+                        break
+                    in_turn = round_.more or bool(passed_by)
+                    found = await ask(slots, in_turn)
+                leases += found.leases
+                blocked.update(found.blocked)
+                unfitted, left = found.unfitted, left - len(found.leases)
+                if in_turn:
+                    used = {lease.uuid for lease in found.leases}
+                    passed_by += [slot for slot in slots if slot.uuid not in used]
         except UnavailableError as error:
             if not leases:
                 raise
             log.warning("further_trunks_not_asked", error=str(error))
-        finally:
-            await round_.put_back({lease.uuid for lease in leases})
-        if not round_.slots:
-            return None
-        self._credits = round_.credits_after(Counter(lease.gateway for lease in leases))
         return Leased(leases, unfitted, blocked)
 
 
@@ -114,6 +126,11 @@ class _Round:
         self._gateways = gateways
         self._credits = credits
         self._asked: set[str] = set()
+
+    @property
+    def more(self) -> bool:
+        """Whether there are trunks that have not been asked."""
+        return any(one.name not in self._asked for group in self._groups for one in group)
 
     async def take(self, wanted: int) -> list[Slot]:
         """Up to `wanted` slots of trunks not asked yet, the first ones first. Raises UnavailableError."""

@@ -48,24 +48,25 @@ class Trunk:
 
 
 class Leads:
-    """Leads that are to be called, each over some of the trunks only."""
+    """Leads in order, each to be called over some of the trunks only."""
 
     def __init__(self, *fits: Sequence[str]) -> None:
         self.waiting = [frozenset(names) for names in fits]
         self.asks = 0
 
-    async def lease(self, slots: Sequence[Slot]) -> Leased:
+    async def lease(self, slots: Sequence[Slot], in_turn: bool) -> Leased:
         self.asks += 1
-        free, leases, unfitted, left = list(slots), [], 0, []
+        free, leases, unfitted, waiting = list(slots), [], 0, []
         for fits in self.waiting:
-            slot = next((slot for slot in free if slot.gateway in fits), None) if free else None
+            room = len(free) - (unfitted if in_turn else 0)
+            slot = next((slot for slot in free if slot.gateway in fits), None) if room else None
             if slot is not None:
                 free.remove(slot)
                 leases.append(lease_in(slot))
                 continue
-            unfitted += bool(free)
-            left.append(fits)
-        self.waiting = left
+            unfitted += bool(room)
+            waiting.append(fits)
+        self.waiting = waiting
         return Leased(leases, unfitted, {})
 
 
@@ -148,6 +149,26 @@ async def test_leads_that_fit_no_slot_of_the_first_trunk_get_one_of_the_next() -
     assert leads.waiting == []
 
 
+async def test_a_lead_that_the_first_trunk_must_not_call_keeps_its_turn() -> None:
+    leads = Leads("b", "ab", "ab")
+    for expected in ({"b": 1}, {"a": 1}, {"a": 1}):
+        assert await placed(Dispatcher(), 1, [Trunk("a"), Trunk("b")], leads) == expected
+
+
+async def test_others_go_before_a_lead_whose_only_trunk_has_no_room() -> None:
+    leads = Leads("b", "ab", "ab")
+    first, second = Trunk("a", 5), Trunk("b", 0)
+    assert await placed(Dispatcher(), 2, [first, second], leads) == {"a": 2}
+    assert leads.waiting == [frozenset("b")]
+    assert first.room == 3
+
+
+async def test_a_campaign_of_one_trunk_asks_once() -> None:
+    leads = Leads("b", "a")  # b is on another switch
+    assert await placed(Dispatcher(), 1, [Trunk("a")], leads) == {"a": 1}
+    assert leads.asks == 1
+
+
 async def test_a_single_lead_that_one_of_two_alike_has_failed_goes_over_the_other() -> None:
     for failed_by, other in ("ab", "ba"):
         trunks = [Trunk("a", weight=1), Trunk("b", weight=1)]
@@ -178,7 +199,7 @@ async def test_slots_are_given_back_when_leads_cannot_be_leased() -> None:
     trunk = Trunk("a", 5)
     gateways: Any = [trunk]
 
-    async def fail(slots: Sequence[Slot]) -> Leased:
+    async def fail(slots: Sequence[Slot], in_turn: bool) -> Leased:
         raise UnavailableError("the database is away")
 
     with pytest.raises(UnavailableError):
@@ -216,8 +237,8 @@ async def test_calls_never_exceed_what_was_asked_and_every_slot_is_accounted_for
     found = await placed(Dispatcher(), calls, gateways, leads)
     assert found.total() <= min(calls, len(fits))
     assert {gateway.name: gateway.room + found[gateway.name] for gateway in gateways} == rooms
-    if found.total() < calls:  # whoever is left fits no trunk that was never asked and has room
-        fresh = {gateway.name for gateway in gateways if not gateway.asked and gateway.room}
+    if found.total() < calls:  # whoever is left fits no trunk that has room, and was not asked for others
+        fresh = {gateway.name for gateway in gateways if gateway.room and not gateway.asked}
         assert not any(one & fresh for one in leads.waiting)
 
 
