@@ -158,11 +158,13 @@ def lease(
     now: datetime,
     *,
     idle_agents: Collection[str] | None = None,
+    in_turn: bool = False,
 ) -> Leased:
     """A lead for each of `slots`, or as many as are callable at `now`, in order; the rest of the slots stay unused.
 
     `trunks` are all that the campaign may use, by name, with or without a slot: a lead that none of them may carry
-    is put off, one that only the slots at hand do not fit stays where it is and is counted as unfitted. Call-backs
+    is put off, one that only the slots at hand do not fit stays where it is and is counted as unfitted. With `in_turn`
+    nobody goes before it: a slot stays unused for it, and the caller asks again with slots of other trunks. Call-backs
     for one agent are leased only while `idle_agents` has them; None stands for all. In preview leads are leased to be
     offered: nothing goes out before `send`.
 
@@ -170,7 +172,7 @@ def lease(
     """
     if not slots:
         return Leased()
-    leasing = Leasing(session, book, slots, trunks, node, now, idle_agents)
+    leasing = Leasing(session, book, slots, trunks, node, now, idle_agents, in_turn)
     leasing.find()
     return leasing.write()
 
@@ -187,6 +189,7 @@ class Leasing:
         node: str,
         now: datetime,
         idle_agents: Collection[str] | None,
+        in_turn: bool,
     ) -> None:
         self._session = session
         self._connection = session.connection()
@@ -198,6 +201,7 @@ class Leasing:
         self._node = node
         self._now = now
         self._idle_agents = idle_agents
+        self._in_turn = in_turn
         self._looked = 0
         self._unfitted = 0
         self._taken: list[tuple[_Row, Fit]] = []
@@ -382,6 +386,8 @@ class Leasing:
             return True
         if fit is None:
             self._unfitted += 1
+            if self._in_turn:
+                self._slots.left -= 1
         else:
             self._note(row, fit)
         return False

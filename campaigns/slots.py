@@ -55,7 +55,7 @@ class Slots:
         self._free: defaultdict[str, deque[Slot]] = defaultdict(deque)
         for slot in slots:
             self._free[slot.gateway].append(slot)
-        self.left = len(slots)
+        self.left = len(slots)  # that may still be given; the caller may hold some back
         self._trunks = trunks
         self._now = now
         self._ask_shown = shown

@@ -80,20 +80,30 @@ class Trunk:
     def verdict(self, number: str, region: str | None, calls_today_to_number: int, now: datetime) -> Verdict:
         """Whether the E.164 `number` may be called over this trunk at `now`.
 
-        `region` is where the number is, as far as is known: where only its country is, a blind region of that country
-        does not hold it back. `calls_today_to_number` are those that went over this trunk since `day_began`.
+        `region` is as for `area_verdict`. `calls_today_to_number` went over this trunk since `day_began`.
         """
-        if self.within and not number.startswith(self.within):
-            return Verdict(BLIND_AREA, False, f"{self.name} calls only numbers that begin with {self.within}", None)
-        for area in self.blind:
-            if _lies_in(area, number, region):
-                return Verdict(BLIND_AREA, False, f"{self.name} must not call {area}", None)
+        elsewhere = self.area_verdict(number, region)
+        if elsewhere is not None:
+            return elsewhere
         most = self.most_per_callee_a_day
         if most is not None and calls_today_to_number >= most:
             times = "once" if most == 1 else f"{most} times"
             reason = f"{self.name} calls a number {times} a day, and has called it {calls_today_to_number} today"
             return Verdict(ONCE_A_DAY, False, reason, self.day_ends(now))
         return Verdict("trunk", True, f"{self.name} may call it", now)
+
+    def area_verdict(self, number: str, region: str | None) -> Verdict | None:
+        """Why the E.164 `number` must never be called over this trunk; None where it may.
+
+        `region` is where the number is, as far as is known: where only its country is, a blind region of that country
+        does not hold it back.
+        """
+        if self.within and not number.startswith(self.within):
+            return Verdict(BLIND_AREA, False, f"{self.name} calls only numbers that begin with {self.within}", None)
+        for area in self.blind:
+            if _lies_in(area, number, region):
+                return Verdict(BLIND_AREA, False, f"{self.name} must not call {area}", None)
+        return None
 
     def caller_id(
         self, number: str, *, used_today: Mapping[str, int], last_today: str | None, today: date

@@ -40,8 +40,7 @@ STORE_SECONDS: Final = 60.0
 COUNT_SECONDS: Final = 10.0
 # From an agent's being held to CHANNEL_BRIDGE, at the 95th percentile: what is left of patience is less by it.
 BRIDGE_SECONDS: Final = 0.07
-# A trunk that turns calls away at once, and not a few.
-FAILED_AT_ONCE_SECONDS: Final = 1.0
+# Trunks that turn calls away, and not a few.
 FAILURES_WATCHED_SECONDS: Final = 60.0
 FAILURES_JUDGED: Final = 20
 # These keep a campaign from using agents that others of its team might use.
@@ -88,14 +87,13 @@ class CampaignPacing:
         self._pacers: dict[str, Pacer] = {}
         self._phases: dict[str, Phase] = {}
         self._traits: dict[str, LeadTraits] = {}
-        self._placed_at: dict[str, float] = {}
         # What calls that are not on record yet will add to it.
         self._unrecorded: dict[str, Answered] = {}
         self._windows: tuple[Answered, ...] | None = None  # both together, once somebody has asked
         self._over: set[str] = set()
-        # When calls were answered or ended of late, and whether they failed at once; and how many of them did.
+        # When calls were answered or ended of late, and whether a trunk failed them; and how many of them did.
         self._outcomes: deque[tuple[float, bool]] = deque()
-        self._failed_at_once = 0
+        self._failed_by_trunk = 0
 
     def __repr__(self) -> str:
         return f"<CampaignPacing {self.campaign.name} {self.campaign.mode} {self.budget!r}>"
@@ -149,14 +147,14 @@ class CampaignPacing:
         """Why nothing may be risked now; empty when all is well."""
         outcomes = self._outcomes
         while outcomes and outcomes[0][0] < now_seconds - FAILURES_WATCHED_SECONDS:
-            self._failed_at_once -= outcomes.popleft()[1]
-        if len(outcomes) >= FAILURES_JUDGED and 2 * self._failed_at_once > len(outcomes):
-            return f"{self._failed_at_once} of the last {len(outcomes)} calls failed at once"
+            self._failed_by_trunk -= outcomes.popleft()[1]
+        if len(outcomes) >= FAILURES_JUDGED and 2 * self._failed_by_trunk > len(outcomes):
+            return f"trunks would not carry {self._failed_by_trunk} of the last {len(outcomes)} calls"
         return ""
 
-    def _note_outcome(self, now_seconds: float, *, failed_at_once: bool) -> None:
-        self._outcomes.append((now_seconds, failed_at_once))
-        self._failed_at_once += failed_at_once
+    def _note_outcome(self, now_seconds: float, *, failed_by_trunk: bool) -> None:
+        self._outcomes.append((now_seconds, failed_by_trunk))
+        self._failed_by_trunk += failed_by_trunk
 
     def decide(self, switch: str, view: View) -> Decision:
         """What to do on `switch` now."""
@@ -233,7 +231,6 @@ class CampaignPacing:
         traits = self._traits_of(attempt.lease)
         self._traits[attempt.uuid] = traits
         self._phases[attempt.uuid] = attempt.phase
-        self._placed_at[attempt.uuid] = now_seconds
         if attempt.wants_agent:
             self.demand(attempt.lease.switch).placed(attempt.uuid, now_seconds, self.model.odds(traits))
 
@@ -258,7 +255,7 @@ class CampaignPacing:
                 return
             demand.answered(uuid, now_seconds)
             self._learn(uuid, answered=True)
-            self._note_outcome(now_seconds, failed_at_once=False)
+            self._note_outcome(now_seconds, failed_by_trunk=False)
         if phase is Phase.WAITING and before is Phase.CONNECTING:
             demand.waits_again(uuid)
         elif phase in (Phase.CONNECTING, Phase.PLAYING):
@@ -282,19 +279,22 @@ class CampaignPacing:
         if attempt.taken_back:
             demand.withdrawn(attempt.uuid, now_seconds)
             return
+        self._note_outcome(now_seconds, failed_by_trunk=attempt.failed_by_trunk)
+        if attempt.failed_by_trunk:  # it says nothing of who answers, and when
+            demand.withdrawn(attempt.uuid, now_seconds)
+            return
         demand.unanswered(attempt.uuid, now_seconds)
         self._learn(attempt.uuid, answered=False)
-        age_seconds = now_seconds - self._placed_at[attempt.uuid]
-        self._note_outcome(now_seconds, failed_at_once=age_seconds < FAILED_AT_ONCE_SECONDS)
 
     def over(self, attempt: Attempt) -> None:
         """The call is over, and on record if it ever went out."""
         demand = self.demand(attempt.lease.switch)
-        if self._phases.pop(attempt.uuid, None) in UNDECIDED:  # it never went out, or its story broke off
+        if self._phases.pop(attempt.uuid, None) in UNDECIDED:  # it never went out, goes over, or its story broke off
             demand.withdrawn(attempt.uuid, trio.current_time())
+            if attempt.failed_by_trunk:
+                self._note_outcome(trio.current_time(), failed_by_trunk=True)
         demand.left(attempt.uuid)  # should its story have broken off
         self._traits.pop(attempt.uuid, None)
-        self._placed_at.pop(attempt.uuid, None)
         self._over.add(attempt.uuid)
 
     def _learn(self, uuid: str, *, answered: bool) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import uuid as uuids
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -11,14 +11,16 @@ from typing import Final
 import structlog
 import trio
 
-from campaigns.hopper import Lease, Leased, Outlook, Slot
+from campaigns.hopper import Leased, Outlook
 from campaigns.rules.callable import RuleBook
+from campaigns.slots import Slot
 from campaigns.trunk import Trunk
 from dialer.calls import broadcast
 from dialer.calls.attempt import Attempt
 from dialer.calls.gateway import Gateway
 from dialer.calls.launch import begin
 from dialer.calls.screened import why_deaf
+from dialer.calls.trunks import Dispatcher, in_order
 from dialer.calls.world import World
 from dialer.campaign_pacing import CampaignPacing
 from dialer.errors import UnavailableError
@@ -89,6 +91,7 @@ class CampaignRunner:
         self._lease = lease
         self._calls_nursery = calls_nursery
         self._wake = trio.Event()
+        self._dispatcher = Dispatcher()
         self._hopper_empty_until = 0.0
         self._without_leads, self._why_no_leads = HeldBy.LEADS, ""
 
@@ -136,13 +139,10 @@ class CampaignRunner:
             self.reason = f"results cannot be written: {self._ledger.trouble}"
             return
         trunks: dict[str, list[Gateway]] = {}
-        missing = [name for name in self.campaign.gateways if self._world.gateways.get(name) is None]
-        for name in self.campaign.gateways:
-            gateway = self._world.gateways.get(name)
-            if gateway is not None:
-                trunks.setdefault(gateway.settings.switch, []).append(gateway)
+        for gateway in self._gateways():
+            trunks.setdefault(gateway.settings.switch, []).append(gateway)
         if not trunks:
-            self.reason = f"no gateway called {', '.join(missing)} is configured"
+            self.reason = f"no gateway called {', '.join(self.campaign.gateways)} is configured"
             return
         reasons = []
         self.idle_agents = 0
@@ -162,6 +162,10 @@ class CampaignRunner:
                 rate = self._world.throttle.rate
                 return f"this machine begins {rate:.0f} calls/s, and is {lag_seconds * 1000:.0f} ms behind"
             return decision.reason
+        able = [gateway for gateway in gateways if not gateway.rests]
+        if not able:
+            self.pacing.held_by = HeldBy.CHANNELS
+            return "; ".join(f"{gateway.name} takes no calls: {gateway.trouble}" for gateway in gateways)
         if trio.current_time() < self._hopper_empty_until:
             self.pacing.held_by = self._without_leads
             return self._why_no_leads
@@ -174,7 +178,7 @@ class CampaignRunner:
             if deaf:
                 self.pacing.held_by = HeldBy.CHANNELS
                 return deaf
-        placed = await self._place(calls, switch, gateways)
+        placed = await self._place(calls, able)
         self._world.throttle.begun(placed or 0)
         if placed is None:
             self.pacing.held_by = HeldBy.CHANNELS
@@ -209,46 +213,35 @@ class CampaignRunner:
         )
         return self.pacing.decide(switch, view), lag_seconds
 
-    async def _place(self, calls: int, switch: str, gateways: list[Gateway]) -> int | None:
-        """Places up to `calls` calls and says how many; None if no trunk had room."""
-        wanted = [str(uuids.uuid4()) for _ in range(calls)]
-        slots: list[Slot] = []
-        leases: list[Lease] = []
-        try:
-            for gateway in gateways:
-                taken = await gateway.take(wanted[len(slots) :])
-                slots += [Slot(uuid, gateway.name, switch) for uuid in taken]
-                if len(slots) == len(wanted):
-                    break
-            if not slots:
-                return None
-            found = await self._ledger.lease(self._book, slots, self._trunks())
-            leases = list(found.leases)
-            self._note_blocked(found)
-        finally:
-            leased = {lease.uuid for lease in leases}
-            for gateway in gateways:
-                unused = [slot.uuid for slot in slots if slot.gateway == gateway.name and slot.uuid not in leased]
-                with trio.CancelScope(shield=True):
-                    await gateway.put_back(*unused)
-        if not leases:
+    async def _place(self, calls: int, gateways: list[Gateway]) -> int | None:
+        """Places up to `calls` calls over `gateways` and says how many; None if no trunk had room."""
+        found = await self._dispatcher.lease(calls, gateways, self._lease_for)
+        if found is None:
+            return None
+        if not found.leases:
             self._hopper_empty_until = trio.current_time() + EMPTY_HOPPER_SECONDS
             await self._say_why_no_leads()
-        for attempt in await begin(leases, self.campaign, self.campaign_id, self._world, self._moved):
+        for attempt in await begin(found.leases, self.campaign, self.campaign_id, self._world, self._moved):
             self.attempts[attempt.uuid] = attempt
             self.pacing.placed(attempt)
             self._calls_nursery.start_soon(self._run_attempt, attempt)
-        return len(leases)
+        return len(found.leases)
+
+    async def _lease_for(self, slots: Sequence[Slot], in_turn: bool) -> Leased:
+        found = await self._ledger.lease(self._book, slots, self._trunks(), in_turn=in_turn)
+        for rule, leads in found.blocked.items():  # every lead that a rule put off counts, by rule
+            self._world.metrics.counts[f"blocked_by_{rule}"] += leads
+        return found
 
     def _trunks(self) -> dict[str, Trunk]:
-        """The campaign's trunks, as the hopper sees them."""
-        gateways = (self._world.gateways.get(name) for name in self.campaign.gateways)
-        return {gateway.name: gateway.settings.trunk() for gateway in gateways if gateway is not None}
+        """The campaign's trunks in the order they are tried, as the hopper sees them."""
+        settings = [gateway.settings for gateway in self._gateways()]
+        return {one.name: one.trunk() for group in in_order(settings) for one in group}
 
-    def _note_blocked(self, found: Leased) -> None:
-        """Every lead that a rule put off counts, by rule."""
-        for rule, leads in found.blocked.items():
-            self._world.metrics.counts[f"blocked_by_{rule}"] += leads
+    def _gateways(self) -> list[Gateway]:
+        """The campaign's trunks, as far as they are configured."""
+        gateways = (self._world.gateways.get(name) for name in self.campaign.gateways)
+        return [gateway for gateway in gateways if gateway is not None]
 
     async def _say_why_no_leads(self) -> None:
         now, outlook = self._world.clock.now(), await self._ledger.outlook(self.campaign_id)

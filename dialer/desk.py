@@ -180,6 +180,11 @@ class Desk:
                 "in_use": await gateway.used(),
                 "concurrency": gateway.settings.concurrency,
                 "calls_per_second": gateway.settings.calls_per_second,
+                "line": gateway.line.status,
+                "registration": gateway.line.registration,
+                "parked": gateway.health.parked,
+                "rests": gateway.rests,
+                "trouble": gateway.trouble,
             }
             for gateway in self._world.gateways.all()
         ]

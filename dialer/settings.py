@@ -113,7 +113,7 @@ def _failure_as_text(value: object) -> object:
 def _known_failure(value: str) -> str:
     if not re.fullmatch(r"[3-6]([0-9]{2}|xx)", value) and value not in CAUSES:
         raise ValueError(
-            "should be a SIP status such as 503, all of a hundred such as 5xx, or a hang-up cause of FreeSWITCH such as "
+            "should be a SIP status such as 503, all of a hundred such as 5xx, or a hang-up cause such as "
             "NETWORK_OUT_OF_ORDER"
         )
     return value
@@ -132,7 +132,7 @@ _FAIL_OVER_ON: Final = (
 _NEVER_RETRY_ON: Final = (
     *("404", "410", "480", "484", "486", "487", "600", "603", "604", "607", "608"),
     *("USER_BUSY", "UNALLOCATED_NUMBER", "INVALID_NUMBER_FORMAT", "NUMBER_CHANGED", "NO_ANSWER", "NO_USER_RESPONSE"),
-    *("SUBSCRIBER_ABSENT", "ORIGINATOR_CANCEL"),
+    "SUBSCRIBER_ABSENT",
 )
 
 
@@ -167,8 +167,9 @@ class GatewaySettings(_Section):
     blind_areas: tuple[BlindArea, ...] = ()
     timezone: Zone = "UTC"
     tier: int = Field(default=1, ge=1, le=100)
-    weight: int = Field(default=1, ge=1, le=1000)
+    weight: int = Field(default=0, ge=0, le=1000)
     cost_per_minute: float = Field(default=0.0, ge=0, le=1000)
+    progress_seconds: int | None = Field(default=None, ge=1, le=60)
     fail_over_on: tuple[Failure, ...] = _FAIL_OVER_ON
     never_retry_on: tuple[Failure, ...] = _NEVER_RETRY_ON
     park_after_faults: int = Field(default=5, ge=1, le=1000)

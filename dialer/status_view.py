@@ -68,10 +68,16 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         pacing.add_row(*_pacing_row(one))
     parts += [campaigns, "", pacing, ""]
 
-    gateways = text_table("gateway", "switch", "in use", "of", "calls/s")
+    gateways = text_table("gateway", "switch", "in use", "of", "calls/s", "state")
     for one in status["gateways"]:
+        style = "bold red" if one["rests"] else "yellow" if one["trouble"] else "green"
         gateways.add_row(
-            one["name"], one["switch"], str(one["in_use"]), str(one["concurrency"]), f"{one['calls_per_second']:g}"
+            one["name"],
+            one["switch"],
+            str(one["in_use"]),
+            str(one["concurrency"]),
+            f"{one['calls_per_second']:g}",
+            Text(one["trouble"] or one["line"], style),
         )
     parts += [gateways, ""]
 

@@ -21,6 +21,7 @@ from dialer.agents.presence import Presence
 from dialer.agents.roster import Claim
 from dialer.calls.recovery import hang_up_orphans, reconcile_legs, resolve_attempt
 from dialer.calls.snapshot import Snapshot, take_snapshot
+from dialer.calls.trunk_watch import ask_lines, notice_line
 from dialer.calls.world import World
 from dialer.campaign_desk import CampaignDesk
 from dialer.clock import microseconds
@@ -92,6 +93,7 @@ class SwitchKeeper:
 
     def _on_event(self, event: Event) -> None:
         self._world.live_calls.route(event)
+        notice_line(self._world.gateways, self.switch.name, event)
         self._presence.notice(self.switch.name, event)
         lag_seconds = (microseconds(self._world.clock.now()) - event.timestamp_us) / 1_000_000
         self._world.metrics.event_lag.record_seconds(lag_seconds)
@@ -109,16 +111,21 @@ class SwitchKeeper:
             await trio.sleep(DOUBT_SECONDS)
             overflowed = self.switch.name in self._presence.overflowed
             due = trio.current_time() - self._looked_at > LOOK_EVERY_SECONDS
-            if self.switch.ready and (due or self._in_doubt or overflowed):
-                try:
+            if not self.switch.ready:
+                continue
+            try:
+                if due or self._in_doubt or overflowed:
                     await self._look(calls)
-                except (UnavailableError, OutcomeUnknownError) as error:
-                    log.warning("switch_not_looked_at", switch=self.switch.name, error=str(error))
+                else:  # one that comes up without registering does so without a word, and a new one is not known yet
+                    await ask_lines(self._world.gateways, self.switch, doubtful=True)
+            except (UnavailableError, OutcomeUnknownError) as error:
+                log.warning("switch_not_looked_at", switch=self.switch.name, error=str(error))
 
     async def _look(self, calls: trio.Nursery) -> None:
         """Puts every belief about the switch right. Raises UnavailableError or OutcomeUnknownError if it cannot."""
         self._in_doubt = False
         switch, world = self.switch, self._world
+        await ask_lines(world.gateways, switch)
         leftovers = await self._leftovers()
         snapshot = await take_snapshot(switch)
         await reconcile_legs(world, switch, snapshot)

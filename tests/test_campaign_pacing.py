@@ -15,6 +15,7 @@ from campaigns.campaign import CampaignStatus
 from campaigns.disposition import Disposition
 from campaigns.lead import LeadStatus
 from dialer.campaign_pacing import CampaignPacing
+from dialer.pacing.answer_model import LeadTraits
 from dialer.pacing.pacer import HeldBy
 from dialer.simulator.scenario import Outcome
 from tests.faults.virtual import SOON_AGAIN, VirtualHouse, campaign, lead, run_virtually
@@ -62,9 +63,11 @@ async def redefine(house: VirtualHouse, **changes: str) -> None:
     await house.daemon.desk.campaigns_changed()
 
 
-def in_virtual_time(redis_url: str, story: Callable[[VirtualHouse], Any], changes: dict[str, Any]) -> None:
+def in_virtual_time(
+    redis_url: str, story: Callable[[VirtualHouse], Any], changes: dict[str, Any], gateway: str = ""
+) -> None:
     async def told() -> None:
-        async with VirtualHouse(redis_url, changes=changes, concurrency=200).standing() as house:
+        async with VirtualHouse(redis_url, changes=changes, concurrency=200, gateway=gateway).standing() as house:
             await house.start()
             await story(house)
 
@@ -271,17 +274,22 @@ def test_at_the_limit_every_mode_is_progressive(redis_url: str) -> None:
     in_virtual_time(redis_url, story, PEOPLE)
 
 
-def test_a_trunk_that_fails_at_once_makes_it_safe(redis_url: str) -> None:
+def test_a_trunk_that_carries_no_calls_makes_it_safe_and_teaches_nothing_of_people(redis_url: str) -> None:
     async def story(house: VirtualHouse) -> None:
         await house.begin([], TEN, running=False, mode='"predictive"', **ONCE)
         house.switch.change_mix("carrier_a", {Outcome.UNAVAILABLE: 1.0})
         add_people(house, 500)
         await house.begin_running()
+        await house.until(lambda: house.daemon.pacing.known(1) is not None, "known", 10)
+        traits = LeadTraits(12, 0, 1, "", "unknown", "", "carrier_a")
+        odds_before = pacing(house).model.odds(traits)
         await trio.sleep(20)
-        assert "failed at once" in pacing(house).trouble(trio.current_time())
+        assert "would not carry" in pacing(house).trouble(trio.current_time())
+        assert pacing(house).model.odds(traits) == odds_before
+        assert pacing(house).demand("fs").tables.finished == 0
         await house.until(lambda: pacing(house).held_by in (HeldBy.SAFE_MODE, HeldBy.LEADS), "safe", 10)
 
-    in_virtual_time(redis_url, story, PEOPLE)
+    in_virtual_time(redis_url, story, PEOPLE, gateway="park_after_faults = 1000")
 
 
 def test_ready_ends_a_wrap_up(redis_url: str) -> None:

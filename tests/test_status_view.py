@@ -68,3 +68,35 @@ def test_how_busy_agents_are_and_how_many_were_abandoned(changes: dict[str, Any]
 
 def test_a_campaign_that_never_ran_says_why() -> None:
     assert pacing_line(status_text(status(None))) == ["spring", *["-"] * 6, "agents", "are", "busy"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({}, "up"),
+        (
+            {"trouble": "parked for 25 s more: 5 calls in a row failed", "rests": True},
+            "parked for 25 s more: 5 calls",
+        ),
+        ({"line": "unknown", "trouble": "the switch has not said whether a is up"}, "the switch has not said"),
+    ],
+)
+def test_a_trunk_says_what_is_wrong_with_it(changes: dict[str, Any], state: str) -> None:
+    gateway = {
+        "name": "carrier_a",
+        "switch": "fs",
+        "in_use": 3,
+        "concurrency": 50,
+        "calls_per_second": 10.0,
+        "line": "up",
+        "registration": "NOREG",
+        "parked": False,
+        "rests": False,
+        "trouble": "",
+        **changes,
+    }
+    (line,) = [
+        line for line in status_text({**status(None), "gateways": [gateway]}).splitlines() if "carrier_a" in line
+    ]
+    assert line.split()[:5] == ["carrier_a", "fs", "3", "50", "10"]
+    assert state in line

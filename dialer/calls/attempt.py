@@ -23,10 +23,12 @@ from campaigns.hopper import Lease
 from campaigns.recycle import next_step
 from dialer.agents.agent import Phones, Wants
 from dialer.agents.roster import Claim
+from dialer.calls.failover import Sign, failure_of, goes_on, sign_of
 from dialer.calls.leg import HungUpBy, Leg
 from dialer.calls.live_calls import LegWatch
 from dialer.calls.originate import abandoned_message, agent_call, customer_call
 from dialer.calls.snapshot import exists
+from dialer.calls.trunks import others_for
 from dialer.calls.world import World
 from dialer.clock import microseconds
 from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
@@ -100,6 +102,7 @@ class Attempt:
         self._ending = Ending()
         self._originated_at = world.clock.now()
         self._cancelled = False
+        self._trunk_says = Sign.NEITHER
         self._connected_late = False
         self._sent = False
         self._log = log.bind(attempt=lease.uuid, campaign=campaign.name)
@@ -136,6 +139,11 @@ class Attempt:
         """We do not want it any more."""
         return self._cancelled
 
+    @property
+    def failed_by_trunk(self) -> bool:
+        """The trunk would not carry it: nothing is known of the person."""
+        return self._trunk_says is Sign.FAULT
+
     def take_back(self) -> None:
         """Hangs the call up if nobody has answered it yet: pacing or a stop does not want it any more."""
         if self.phase in UNANSWERED and not self._cancelled:
@@ -157,6 +165,7 @@ class Attempt:
                 placed = await self._place()
                 if placed:
                     await self._follow(customer)
+                    self._hear_of_trunk(customer.leg)
                     await self._see_it_end(customer)
                     await self._write_down(customer.leg)
                 told = True
@@ -172,7 +181,10 @@ class Attempt:
     def _command(self) -> Originate:
         """Raises InputRefusedError."""
         gateway, world = self._gateway.settings, self._world
-        return customer_call(self.uuid, self.lease.number, gateway, self._campaign, world.calls, world.node)
+        pooled = self.lease.caller_id
+        return customer_call(
+            self.uuid, self.lease.number, gateway, self._campaign, world.calls, world.node, pooled=pooled
+        )
 
     def _an_agent(self, deadline: float) -> AbstractAsyncContextManager[Claim | None]:
         """Holds an agent for the block, or None if none was idle by `deadline`."""
@@ -207,6 +219,7 @@ class Attempt:
             return
         with trio.move_on_after(self._campaign.ring_seconds + RING_MARGIN_SECONDS):
             await customer.wait_until(lambda leg: bool(leg.ringing_us) or leg.answered or leg.ended)
+            self._hear_of_trunk(customer.leg)
             if not customer.leg.answered and not customer.leg.ended:
                 self._move(Phase.RINGING)
             await customer.wait_until(lambda leg: leg.answered or leg.ended)
@@ -215,6 +228,21 @@ class Attempt:
         self._world.metrics.counts["answered"] += 1
         async with self._while_alive(customer):
             await self._connect(customer)
+
+    def _hear_of_trunk(self, leg: Leg) -> None:
+        """Tells the trunk what the call says of it, once; and goes over to another if it would not carry the call."""
+        if self._trunk_says is not Sign.NEITHER or self._ending.failure:
+            return
+        gateway, world, lease = self._gateway, self._world, self.lease
+        self._trunk_says = sign = sign_of(gateway.settings, leg)
+        if gateway.heard(sign, self.uuid, failure_of(leg)):
+            world.metrics.counts["gateways_parked"] += 1
+        if sign is not Sign.FAULT:
+            return
+        world.metrics.counts["trunk_faults"] += 1
+        others = others_for(lease, self._campaign.gateways, world.gateways, world.switches)
+        if goes_on(sign, lease.gateway, lease.history.failed_gateways, others):
+            self._ending = attrs.evolve(self._ending, failed_over=True)
 
     @contextlib.asynccontextmanager
     async def _while_alive(self, customer: LegWatch) -> AsyncIterator[None]:
@@ -468,7 +496,8 @@ class Attempt:
 
     async def _see_it_end(self, customer: LegWatch) -> None:
         """The customer's channel is gone when this returns, or its outcome is unknown."""
-        self._move(Phase.CLOSING)
+        if not self._ending.failed_over:  # its place is kept until it is written, for the lead goes out again at once
+            self._move(Phase.CLOSING)
         if self._ending.failure:
             return
         if not customer.leg.ended:

@@ -36,7 +36,10 @@ class Broadcast(Attempt):
 
     def _command(self) -> Originate:
         gateway, world = self._gateway.settings, self._world
-        return message_call(self.uuid, self.lease.number, gateway, self._campaign, world.calls, world.node)
+        pooled = self.lease.caller_id
+        return message_call(
+            self.uuid, self.lease.number, gateway, self._campaign, world.calls, world.node, pooled=pooled
+        )
 
     def _goes_on_alone(self, leg: Leg) -> bool:
         return leg.answered

@@ -1,7 +1,8 @@
 """Trunks: how many calls each carries at once and starts in a second, over all campaigns and daemons.
 
 A slot is the attempt's uuid in a set, under a lease that its daemon renews: no counter that could leak, and a dead
-daemon's slots come free by themselves.
+daemon's slots come free by themselves. A trunk that is down, or parked after a run of faults, gives no slots; what is
+known of that is this daemon's own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from typing import Any, Final
 import structlog
 import trio
 
+from campaigns.trunk import Trunk
+from dialer.calls.failover import Sign
+from dialer.calls.trunk_health import Health, Patience
+from dialer.calls.trunk_line import Line
 from dialer.clock import Clock
 from dialer.errors import UnavailableError
 from dialer.redis_scripts import Script
@@ -32,6 +37,8 @@ class Gateway:
         self, settings: GatewaySettings, script: Script, *, prefix: str, clock: Clock, lease_seconds: float
     ) -> None:
         self.settings = settings
+        self.health = Health()
+        self.line = Line()
         self.held: set[str] = set()
         self._owed: set[str] = set()  # given back while Redis was away
         self._script = script
@@ -40,23 +47,79 @@ class Gateway:
         self._lease_ms = int(lease_seconds * 1000)
 
     def __repr__(self) -> str:
-        return f"<Gateway {self.name} holding {len(self.held)} of {self.settings.concurrency} slots>"
+        parked = ", parked" if self.health.parked else ""
+        held = f"{len(self.held)} of {self.settings.concurrency} slots"
+        return f"<Gateway {self.name} holding {held}, {self.line.status}{parked}>"
 
     @property
     def name(self) -> str:
         return self.settings.name
 
+    @property
+    def trunk(self) -> Trunk:
+        """What campaigns know of it."""
+        return self.settings.trunk()
+
+    # Whether it takes calls.
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it, for a person; empty when all is well."""
+        return self.line.told(self.settings.sofia_name) or self.health.told(trio.current_time())
+
+    @property
+    def rests(self) -> bool:
+        """Whether it is given no call at all now."""
+        return not self.line.carries or self.health.allowance(trio.current_time()) == 0
+
+    def heard(self, sign: Sign, uuid: str, failure: str) -> bool:
+        """The call `uuid` tells `sign` of it; True if it is parked for that."""
+        settings, before = self.settings, self.health
+        patience = Patience(settings.park_after_faults, settings.park_seconds, settings.park_seconds_most)
+        self.health = before.after(sign, uuid, failure, trio.current_time(), patience)
+        if self.health.parked and self.health.parked_until != before.parked_until:
+            log.warning("gateway_parked", gateway=self.name, seconds=self.health.rest_seconds, reason=self.trouble)
+            return True
+        if before.parked and not self.health.parked:
+            log.info("gateway_back", gateway=self.name)
+        return False
+
+    def line_is(self, line: Line) -> None:
+        """Its switch says so of it. When it comes up it is tried at once, should it be parked."""
+        before, self.line = self.line, line
+        if line.status != before.status:
+            if not line.carries:
+                log.warning("gateway_down", gateway=self.name, reason=self.trouble)
+            elif not before.carries:
+                log.info("gateway_up", gateway=self.name)
+        if line.status == "up" and not before.carries:
+            self.health = self.health.rested()
+
+    # Slots.
+
     async def _do(self, verb: str, *args: str | int | float) -> Any:
         return await self._script(self._keys, [verb, int(self._clock.now().timestamp() * 1000), *args])
 
     async def take(self, uuids: Sequence[str]) -> list[str]:
-        """Takes a slot for as many of `uuids` as limit and rate allow, and gives those that got one."""
+        """Takes a slot for as many of `uuids` as limit and rate allow, and gives those that got one.
+
+        None while it is down or parked, and a single one to try it after that.
+        """
+        allowance = self.health.allowance(trio.current_time()) if self.line.carries else 0
+        if allowance is not None:
+            uuids = uuids[:allowance]
         if not uuids:
             return []
-        limits = self.settings
-        granted = await self._do("take", limits.concurrency, limits.calls_per_second, self._lease_ms, *uuids)
-        taken = list(uuids[: int(granted)])
-        self.held.update(taken)
+        if allowance is not None:  # before anybody else can ask
+            self.health = self.health.tried_by(uuids[0])
+        limits, taken = self.settings, list[str]()
+        try:
+            granted = await self._do("take", limits.concurrency, limits.calls_per_second, self._lease_ms, *uuids)
+            taken = list(uuids[: int(granted)])
+            self.held.update(taken)
+        finally:
+            if not taken:
+                self.health = self.health.without(uuids[0])
         return taken
 
     async def adopt(self, uuid: str) -> None:
@@ -74,6 +137,8 @@ class Gateway:
 
     async def _give(self, verb: str, uuids: Sequence[str]) -> None:
         self.held.difference_update(uuids)
+        for uuid in uuids:
+            self.health = self.health.without(uuid)
         if uuids:
             try:
                 await self._do(verb, *uuids)
@@ -124,6 +189,9 @@ class Gateways:
         before, self._by_name = self._by_name, {}
         for one in settings:
             gateway = self._by_name[one.name] = before.get(one.name) or self._make(one)
+            was = gateway.settings
+            if (was.switch, was.sofia_name) != (one.switch, one.sofia_name):  # another trunk under the same name
+                gateway.line, gateway.health = Line(), Health()
             gateway.settings = one
 
     def __getitem__(self, name: str) -> Gateway:
@@ -134,6 +202,10 @@ class Gateways:
 
     def all(self) -> list[Gateway]:
         return list(self._by_name.values())
+
+    def on_switch(self, switch: str) -> list[Gateway]:
+        """Those that are on the switch called `switch`."""
+        return [gateway for gateway in self._by_name.values() if gateway.settings.switch == switch]
 
     async def renew(self) -> None:
         """Puts off the end of the leases of all slots held here. Raises UnavailableError."""

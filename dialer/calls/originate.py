@@ -27,9 +27,12 @@ def customer_call(
     calls: CallSettings,
     node: str,
     *,
+    pooled: str | None = None,
     listens: bool = False,
 ) -> Originate:
     """Calls `number` (E.164) and plays it the waiting sound once answered, with `listens` after listening to it.
+
+    `pooled` is the number to be shown, of the trunk's pool; see `shown_number`.
 
     endless_playback never ends by itself, so a hang-up is scheduled at the answer; it is taken back when the call is
     bridged. Raises InputRefusedError if anything in it breaks the grammar of commands.
@@ -39,7 +42,8 @@ def customer_call(
         patience_seconds += campaign.agent_ring_seconds
     sound = App("endless_playback", campaign.waiting_sound)
     target = (*(_listening(calls) if listens else ()), sound)
-    return _call_to_a_person(uuid, number, gateway, campaign, node, target, math.ceil(patience_seconds))
+    seconds = math.ceil(patience_seconds)
+    return _call_to_a_person(uuid, number, gateway, campaign, node, target, seconds, pooled)
 
 
 def _listening(calls: CallSettings) -> tuple[App, ...]:
@@ -52,14 +56,21 @@ def _listening(calls: CallSettings) -> tuple[App, ...]:
 
 
 def message_call(
-    uuid: str, number: str, gateway: GatewaySettings, campaign: Campaign, calls: CallSettings, node: str
+    uuid: str,
+    number: str,
+    gateway: GatewaySettings,
+    campaign: Campaign,
+    calls: CallSettings,
+    node: str,
+    *,
+    pooled: str | None = None,
 ) -> Originate:
     """Calls `number` (E.164) and plays it the campaign's message once answered.
 
     It ends by itself, repeats among it, whatever became of us. Raises InputRefusedError as `customer_call` does.
     """
     longest_seconds = (1 + MAX_REPEATS) * (calls.longest_message_seconds + campaign.message_key_seconds)
-    return _call_to_a_person(uuid, number, gateway, campaign, node, _message(campaign), longest_seconds)
+    return _call_to_a_person(uuid, number, gateway, campaign, node, _message(campaign), longest_seconds, pooled)
 
 
 def message_again(uuid: str, campaign: Campaign) -> Transfer:
@@ -88,11 +99,12 @@ def _call_to_a_person(
     node: str,
     target: tuple[App, ...],
     longest_seconds: int,
+    pooled: str | None,
 ) -> Originate:
     """Calls `number` and sends it into `target`, for `longest_seconds` and a margin after the answer at most."""
     return Originate(
         uuid,
-        GatewayEndpoint(gateway.sofia_name, gateway.number_prefix + number.removeprefix("+")),
+        GatewayEndpoint(gateway.sofia_name, gateway.dialed(number)),
         target,
         {
             "dialer_attempt": uuid,
@@ -100,10 +112,25 @@ def _call_to_a_person(
             "ignore_early_media": campaign.ignore_early_media,
             "originate_timeout": str(campaign.ring_seconds),
             "hangup_after_bridge": "false",
-            "origination_caller_id_number": campaign.caller_id or gateway.caller_id,
+            "origination_caller_id_number": shown_number(pooled, campaign, gateway.caller_id),
+            **_progress_timeout(gateway),
             **scheduled_hangup_on_answer(longest_seconds + DEAD_MAN_MARGIN_SECONDS, DEAD_MAN_CAUSE),
         },
     )
+
+
+def _progress_timeout(gateway: GatewaySettings) -> dict[str, str]:
+    """Gives a leg up with PROGRESS_TIMEOUT that nothing has been heard of (switch_ivr_originate.c)."""
+    seconds = gateway.progress_seconds
+    return {} if seconds is None else {"leg_progress_timeout": str(seconds)}
+
+
+def shown_number(pooled: str | None, campaign: Campaign, own: str) -> str:
+    """The number that a person sees: one of the trunk's pool, the campaign's, or the trunk's `own`, in this order.
+
+    None is chosen from a pool for a campaign that has a number itself.
+    """
+    return pooled or campaign.caller_id or own
 
 
 def agent_call(

@@ -30,8 +30,16 @@ class ScreenedAttempt(Attempt):
 
     def _command(self) -> Originate:
         gateway, world = self._gateway.settings, self._world
+        pooled = self.lease.caller_id
         return customer_call(
-            self.uuid, self.lease.number, gateway, self._campaign, world.calls, world.node, listens=True
+            self.uuid,
+            self.lease.number,
+            gateway,
+            self._campaign,
+            world.calls,
+            world.node,
+            pooled=pooled,
+            listens=True,
         )
 
     async def _connect(self, customer: LegWatch) -> None:

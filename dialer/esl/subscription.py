@@ -22,6 +22,8 @@ class Subscription:
 
 # Sent by the switch at our order, once a module of its own has listened to who answered.
 ANSWERED_BY: Final = "dialer::answered_by"
+# A gateway's registration, or whether it is up, has changed.
+GATEWAY_STATE: Final = "sofia::gateway_state"
 
 # CHANNEL_CREATE is here for the calls agents make with their own phones: nothing else tells of them before they ring.
 DIALER: Final = Subscription(
@@ -42,5 +44,5 @@ DIALER: Final = Subscription(
         "HEARTBEAT",
         "SHUTDOWN",
     ),
-    custom=("sofia::register", "sofia::unregister", "sofia::expire", "sofia::gateway_state", ANSWERED_BY),
+    custom=("sofia::register", "sofia::unregister", "sofia::expire", GATEWAY_STATE, ANSWERED_BY),
 )

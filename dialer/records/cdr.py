@@ -12,6 +12,7 @@ from campaigns.disposition import Disposition, of_hangup_cause
 from campaigns.hopper import Lease
 from campaigns.tables import CdrRow
 from dialer.calls.leg import HungUpBy, Leg
+from dialer.calls.originate import shown_number
 from dialer.clock import from_microseconds, microseconds
 
 
@@ -33,6 +34,7 @@ class Ending:
     opted_out: bool = False
     keys: str = ""
     note: str = ""
+    failed_over: bool = False  # no phone rang, and another trunk is to try it
 
 
 def disposition_of(leg: Leg, ending: Ending) -> Disposition:
@@ -61,6 +63,8 @@ def disposition_of(leg: Leg, ending: Ending) -> Disposition:
         return Disposition.FAILED if leg.hung_up_by is HungUpBy.SWITCH else Disposition.HUNG_UP
     if leg.answered:
         return Disposition.HUNG_UP if leg.hung_up_by is HungUpBy.FAR_END else Disposition.ABANDONED
+    if ending.failed_over:
+        return Disposition.FAILED_OVER
     return of_hangup_cause(leg.cause, leg.sip_status or None)
 
 
@@ -92,7 +96,7 @@ def record_of(
     originated_at: datetime,
     now: datetime,
 ) -> CdrRow:
-    """The record of an attempt, all times the switch's own where it told them."""
+    """The record of an attempt, all times the switch's own where it told them. `caller_id` is the trunk's own."""
     ended_us = leg.ended_us or microseconds(now)
     record = CdrRow(
         attempt_uuid=lease.uuid,
@@ -102,7 +106,7 @@ def record_of(
         number=lease.number,
         gateway=lease.gateway,
         switch=lease.switch,
-        caller_id=campaign.caller_id or caller_id,
+        caller_id=shown_number(lease.caller_id, campaign, caller_id) or None,
         agent=ending.agent or None,
         agent_leg=ending.agent_leg or None,
         disposition=disposition_of(leg, ending),

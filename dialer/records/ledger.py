@@ -105,16 +105,22 @@ class DatabaseLedger:
         slots: Sequence[Slot],
         trunks: Mapping[str, Trunk],
         idle_agents: Collection[str] | None = None,
+        *,
+        in_turn: bool = False,
     ) -> Leased:
-        """The next callable leads, one for each slot or fewer, with their attempts written down.
+        """The next callable leads, one for each slot or fewer, with their attempts written down; see `hopper.lease`.
 
         Raises UnavailableError; nothing is leased then.
         """
         now = self._clock.now()
-        try:
-            return await self._database.write(
-                lambda session: hopper.lease(session, book, slots, trunks, self._node, now, idle_agents=idle_agents)
+
+        def lease(session: Session) -> Leased:
+            return hopper.lease(
+                session, book, slots, trunks, self._node, now, idle_agents=idle_agents, in_turn=in_turn
             )
+
+        try:
+            return await self._database.write(lease)
         except OutcomeUnknownError as error:  # if they were leased, nothing has been sent: put them back
             await self._return([slot.uuid for slot in slots])
             raise UnavailableError(str(error)) from error

@@ -9,7 +9,9 @@ from uuid import uuid4
 import pytest
 import trio
 
+from dialer.calls.failover import Sign
 from dialer.calls.gateway import Gateway, Gateways
+from dialer.calls.trunk_line import Line, line_from_answer
 from dialer.errors import UnavailableError
 from dialer.settings import GatewaySettings
 from dialer.shared_state import SharedState, open_shared_state
@@ -19,9 +21,14 @@ from ..conftest import RedisServer, SetClock, eventually
 LEASE_SECONDS = 60.0
 
 
-def trunk(concurrency: int = 10, calls_per_second: float = 1000.0) -> GatewaySettings:
+def trunk(concurrency: int = 10, calls_per_second: float = 1000.0, **changes: Any) -> GatewaySettings:
     return GatewaySettings(
-        name="trunk", switch="a", caller_id="4930123", concurrency=concurrency, calls_per_second=calls_per_second
+        name="trunk",
+        switch="a",
+        caller_id="4930123",
+        concurrency=concurrency,
+        calls_per_second=calls_per_second,
+        **changes,
     )
 
 
@@ -222,4 +229,103 @@ async def test_they_are_known_by_name(state: SharedState, prefix: str, clock: Se
     assert gateways.all() == [gateways["trunk"]]
     assert gateways.get("trunk") is gateways["trunk"]
     assert gateways.get("other") is None
-    assert repr(gateways["trunk"]) == "<Gateway trunk holding 0 of 10 slots>"
+    assert repr(gateways["trunk"]) == "<Gateway trunk holding 0 of 10 slots, unknown>"
+
+
+FAILURE = "503 NORMAL_TEMPORARY_FAILURE"
+QUICKLY = {"park_after_faults": 2, "park_seconds": 1.0}
+
+
+def parked(gateways: Gateways) -> Gateway:
+    gateway = gateways["trunk"]
+    assert not gateway.heard(Sign.FAULT, "one", FAILURE)
+    assert gateway.heard(Sign.FAULT, "two", FAILURE)
+    assert not gateway.heard(Sign.FAULT, "three", FAILURE)  # it was on its way already
+    return gateway
+
+
+def rested(gateway: Gateway) -> None:
+    gateway.health = gateway.health.rested()
+
+
+async def test_a_parked_trunk_gives_no_slots_and_then_one_to_try_it(
+    state: SharedState, prefix: str, clock: SetClock
+) -> None:
+    gateway = parked(daemon(state, prefix, clock, trunk(**QUICKLY)))
+    assert gateway.rests
+    assert await gateway.take(uuids(3)) == []
+    rested(gateway)
+    assert not gateway.rests
+    wanted = uuids(3)
+    assert await gateway.take(wanted) == wanted[:1]
+    assert await gateway.take(uuids(3)) == []
+    assert gateway.rests
+    assert not gateway.heard(Sign.WELL, wanted[0], "")
+    assert len(await gateway.take(uuids(3))) == 3
+    assert gateway.trouble == "the switch has not said whether trunk is up"
+
+
+@pytest.mark.parametrize("give_back", ["release", "put_back"])
+async def test_a_trial_that_told_nothing_makes_room_for_the_next(
+    state: SharedState, prefix: str, clock: SetClock, give_back: str
+) -> None:
+    gateway = parked(daemon(state, prefix, clock, trunk(**QUICKLY)))
+    rested(gateway)
+    (trial,) = await gateway.take(uuids(1))
+    await getattr(gateway, give_back)(trial)
+    assert len(await gateway.take(uuids(1))) == 1
+
+
+async def test_two_campaigns_that_ask_at_once_try_a_parked_trunk_with_one_call(
+    state: SharedState, prefix: str, clock: SetClock
+) -> None:
+    gateway = parked(daemon(state, prefix, clock, trunk(**QUICKLY)))
+    rested(gateway)
+    taken: list[str] = []
+
+    async def ask() -> None:
+        taken.extend(await gateway.take(uuids(2)))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(ask)
+    assert len(taken) == 1
+
+
+async def test_a_trial_that_redis_refused_makes_room_for_the_next(own_redis: RedisServer, clock: SetClock) -> None:
+    async with open_shared_state(own_redis.url, timeout_seconds=1.0) as state:
+        gateway = parked(daemon(state, "test:", clock, trunk(**QUICKLY)))
+        rested(gateway)
+        await trio.to_thread.run_sync(own_redis.stop)
+        with pytest.raises(UnavailableError):
+            await gateway.take(uuids(1))
+        assert not gateway.rests
+        await trio.to_thread.run_sync(own_redis.start)
+
+
+@pytest.mark.parametrize(
+    ("line", "gives"),
+    [(Line("down", "FAIL_WAIT"), 0), (Line("missing"), 0), (Line("unknown"), 2), (Line("up", "NOREG"), 2)],
+)
+async def test_a_trunk_that_is_down_gives_no_slots(
+    state: SharedState, prefix: str, clock: SetClock, line: Line, gives: int
+) -> None:
+    gateway = daemon(state, prefix, clock, trunk())["trunk"]
+    gateway.line_is(line)
+    assert len(await gateway.take(uuids(2))) == gives
+    assert gateway.rests is (gives == 0)
+
+
+def of_the_switch(status: str) -> Line:
+    return line_from_answer(f"<state>NOREG</state><status>{status}</status>")
+
+
+async def test_a_parked_trunk_that_comes_up_is_tried_at_once(
+    state: SharedState, prefix: str, clock: SetClock
+) -> None:
+    gateway = parked(daemon(state, prefix, clock, trunk(**QUICKLY)))
+    gateway.line_is(of_the_switch("UP"))  # it was never down
+    assert gateway.rests
+    gateway.line_is(of_the_switch("DOWN"))
+    gateway.line_is(of_the_switch("UP"))
+    assert len(await gateway.take(uuids(3))) == 1

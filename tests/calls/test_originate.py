@@ -50,6 +50,33 @@ def test_a_customer_is_called_through_the_trunk_and_hears_the_waiting_sound_that
     assert line.endswith(" inline")
 
 
+def test_a_number_as_the_trunk_wants_it_and_a_trunk_that_must_say_something_in_time() -> None:
+    national = GATEWAY.model_copy(update={"number_strip": "+44", "number_prefix": "0", "progress_seconds": 7})
+    line = customer_call(UUID, "+442071234567", national, campaign(), CallSettings(), "node").line()
+    assert "}sofia/gateway/carrier_a/02071234567 " in line
+    assert ",leg_progress_timeout=7," in line
+    plain = customer_call(UUID, "+442071234567", GATEWAY, campaign(), CallSettings(), "node").line()
+    assert "progress_timeout" not in plain
+
+
+@pytest.mark.parametrize(
+    ("pooled", "of_campaign", "shown"),
+    [
+        (None, None, "+12025550100"),
+        (None, "+18005550199", "+18005550199"),
+        ("+12125550111", None, "+12125550111"),
+        ("+12125550111", "+18005550199", "+12125550111"),
+    ],
+)
+def test_the_number_that_people_see(pooled: str | None, of_campaign: str | None, shown: str) -> None:
+    spring = campaign(mode="broadcast", message="/sounds/a.wav", caller_id=of_campaign)
+    number, settings = "+442071234567", CallSettings()
+    call = customer_call(UUID, number, GATEWAY, spring, settings, "node", pooled=pooled)
+    message = message_call(UUID, number, GATEWAY, spring, settings, "node", pooled=pooled)
+    assert call.variables["origination_caller_id_number"] == shown
+    assert message.variables["origination_caller_id_number"] == shown
+
+
 def test_a_message_ends_by_itself_and_no_key_cuts_it() -> None:
     spring = campaign(mode="broadcast", message="/sounds/a.wav", message_key_seconds=4)
     line = message_call(UUID, "+442071234567", GATEWAY, spring, CallSettings(), "node").line()

@@ -11,7 +11,7 @@ import trio
 from dialer.errors import DialerError
 from tests.faults.promises import check_at_rest, comes_to_rest
 from tests.faults.virtual import VirtualHouse
-from tests.house import number
+from tests.house import QUICK, number
 
 AGENTS = ("1000", "1001")
 # One talks, one hangs up before an agent is there, one is busy.
@@ -48,6 +48,25 @@ ANSWERING = {
     },
 }
 
+# The first trunk carries nothing, and is soon parked; the second is as good as the one of the other stories.
+SECOND_TRUNK = """
+park_after_faults = 2
+park_seconds = 1
+[[gateway]]
+name = "carrier_b"
+switch = "fs"
+caller_id = "+12025550101"
+concurrency = 50
+calls_per_second = 1000
+"""
+FIRST_FAILS = {
+    "gateways": {
+        "carrier_a": {"mix": {"unavailable": 1.0}, "scripts": []},
+        "carrier_b": QUICK["gateways"]["carrier_a"],
+    }
+}
+FAIL_OVER = {"gateways": '["carrier_a", "carrier_b"]'}
+
 Break = Callable[[VirtualHouse], None]
 
 
@@ -56,13 +75,14 @@ async def a_few_calls(
     wrong: Break = lambda _house: None,
     *,
     changes: Mapping[str, Any] | None = None,
+    gateway: str = "",
     **campaign: str,
 ) -> VirtualHouse:
     """Two agents, three leads. `wrong` sets up what goes wrong, once everything is there and nothing has begun.
 
     A daemon that was killed is followed by another at once.
     """
-    async with VirtualHouse(redis_url, changes=changes).standing() as house:
+    async with VirtualHouse(redis_url, changes=changes, gateway=gateway).standing() as house:
         await house.start()
         await house.until(lambda: house.daemon.switches["fs"].ready, "connected")
         await house.begin(LEADS, AGENTS, running=False, **campaign)

@@ -13,10 +13,13 @@ from tests.faults.promises import check_at_rest, comes_to_rest
 from tests.faults.stories import (
     ANSWERING,
     BROADCAST,
+    FAIL_OVER,
+    FIRST_FAILS,
     LISTENERS,
     LONGEST_WAIT_SECONDS,
     PREVIEW,
     SCREENED,
+    SECOND_TRUNK,
     a_few_calls,
 )
 from tests.faults.test_each_moment import KillAtStep, told
@@ -30,6 +33,7 @@ STORIES: dict[str, dict[str, Any]] = {
     "preview_on_demand": {**PREVIEW, "phones": '"on_demand"'},
     "broadcast": BROADCAST_STORY,
     "screened": {**SCREENED, "changes": ANSWERING},
+    "fail_over": {**FAIL_OVER, "changes": FIRST_FAILS, "gateway": SECOND_TRUNK},
 }
 each_story = pytest.mark.parametrize("story", STORIES.values(), ids=list(STORIES))
 

@@ -193,6 +193,7 @@ switch = "fs"
 caller_id = "+12025550100"
 concurrency = {concurrency}
 calls_per_second = 1000
+{gateway}
 [redis]
 prefix = "{prefix}"
 registrations_key = "{prefix}registrations"
@@ -211,12 +212,18 @@ class VirtualHouse:
     """A simulated switch, Redis and a database that stay, and daemons that come and go."""
 
     def __init__(
-        self, redis_url: str, *, seed: int = 1, changes: Mapping[str, Any] | None = None, concurrency: int = 50
+        self,
+        redis_url: str,
+        *,
+        seed: int = 1,
+        changes: Mapping[str, Any] | None = None,
+        concurrency: int = 50,
+        gateway: str = "",
     ) -> None:
+        """`changes` are those of the switch; `gateway` adds to the settings of the trunk, or blocks for others."""
         self.prefix = f"virtual:{uuid4().hex}:"
-        self.settings: Settings = parse_settings(
-            _SETTINGS.format(prefix=self.prefix, concurrency=concurrency), "test"
-        )
+        text = _SETTINGS.format(prefix=self.prefix, concurrency=concurrency, gateway=gateway)
+        self.settings: Settings = parse_settings(text, "test")
         self.redis_faults = Faults()
         self.database_faults = Faults()
         self.disorder = Disorder()

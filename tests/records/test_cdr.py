@@ -47,6 +47,9 @@ def bridged(**facts: object) -> Leg:
         (bridged(hung_up_by=HungUpBy.SWITCH), Ending(agent_ended_it=True), Disposition.BRIDGED),
         (bridged(vanished=True), Ending(unknown=True), Disposition.BRIDGED),
         (bridged(), Ending(abandoned=True), Disposition.BRIDGED),
+        # the trunk would not carry it, and another one is to
+        (Leg("u-1", ended_us=1, cause="NORMAL_TEMPORARY_FAILURE"), Ending(failed_over=True), Disposition.FAILED_OVER),
+        (Leg("u-1", ended_us=1, cause="NORMAL_TEMPORARY_FAILURE"), Ending(), Disposition.CONGESTION),
         # no agent in time
         (answered(hung_up_by=HungUpBy.SWITCH), Ending(abandoned=True), Disposition.ABANDONED),
         (answered(hung_up_by=HungUpBy.FAR_END), Ending(abandoned=True), Disposition.ABANDONED),
