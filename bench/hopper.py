@@ -10,21 +10,23 @@ import argparse
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
 import trio
 from hdrh.histogram import HdrHistogram
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlmodel import Session
 
 from bench.shared import tell
 from campaigns import store
 from campaigns.campaign import Campaign, parse_campaign
 from campaigns.database import Database, open_database
-from campaigns.hopper import Leasing, Slot
+from campaigns.hopper import Leasing
 from campaigns.rules.callable import RuleBook
+from campaigns.slots import Slot
 from campaigns.trunk import Trunk
 
 NOON: Final = datetime(2026, 11, 23, 17, 0, tzinfo=UTC)  # a Monday, noon in New York
@@ -86,6 +88,10 @@ def _begin(session: Session) -> None:
             )
 
 
+def _execute(session: Session, query: TextClause, values: dict[str, Any]) -> None:
+    session.connection().execute(query, values)
+
+
 async def fill(database: Database, leads: int, forbidden: int) -> None:
     """`leads` in forty campaigns, and a do-not-call list, every seventeenth of the first numbers on it."""
     noon = str(NOON.replace(tzinfo=None)) + ".000000"
@@ -93,10 +99,8 @@ async def fill(database: Database, leads: int, forbidden: int) -> None:
     query = text(_FILL.format(campaigns=CAMPAIGNS))
     for first in range(0, leads, CHUNK):
         values: dict[str, Any] = {"first": first, "last": min(leads, first + CHUNK) - 1, "noon": noon}
-        await database.write(lambda session, values=values: session.connection().execute(query, values).close())
-    await database.write(
-        lambda session: session.connection().execute(text(_FORBID), {"most": forbidden, "noon": noon}).close()
-    )
+        await database.write(partial(_execute, query=query, values=values))
+    await database.write(partial(_execute, query=text(_FORBID), values={"most": forbidden, "noon": noon}))
 
 
 async def measure(database: Database, leases: int) -> tuple[HdrHistogram, HdrHistogram]:
@@ -110,7 +114,9 @@ async def measure(database: Database, leases: int) -> tuple[HdrHistogram, HdrHis
 
         def work(session: Session, book: RuleBook = book, slots: list[Slot] = slots, turn: int = turn) -> int:
             began = time.perf_counter_ns()
-            leasing = Leasing(session, book, slots, trunks, "bench", NOON + timedelta(seconds=turn), None, in_turn=False)
+            leasing = Leasing(
+                session, book, slots, trunks, "bench", NOON + timedelta(seconds=turn), None, in_turn=False
+            )
             leasing.find()
             found.record_value((time.perf_counter_ns() - began) // 1000)
             leased = leasing.write()

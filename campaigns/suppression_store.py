@@ -178,9 +178,9 @@ def entries(
     """The next `limit` entries after the row `after_id`, in the order they came."""
     query = select(SuppressionRow).where(col(SuppressionRow.id) > after_id)
     if scope is not None:
-        query = query.where(SuppressionRow.scope == scope.value)
+        query = query.where(col(SuppressionRow.scope) == scope.value)
     if scope_name is not None:
-        query = query.where(SuppressionRow.scope_name == scope_name)
+        query = query.where(col(SuppressionRow.scope_name) == scope_name)
     return session.scalars(query.order_by(col(SuppressionRow.id)).limit(limit)).all()
 
 
@@ -196,7 +196,7 @@ def counts(session: Session) -> Sequence[tuple[str, str, int]]:
 
 def forget_expired(session: Session, before: datetime, limit: int = 10_000) -> int:
     """Throw away entries that expired before `before`; how many. They forbid nothing any more."""
-    ids = select(SuppressionRow.id).where(_expired(before)).limit(limit)
+    ids = select(col(SuppressionRow.id)).where(_expired(before)).limit(limit)
     return session.connection().execute(delete(SuppressionRow).where(col(SuppressionRow.id).in_(ids))).rowcount
 
 

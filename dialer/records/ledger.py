@@ -19,9 +19,10 @@ from sqlmodel import Session
 from campaigns import hopper, store
 from campaigns.abandonment import LAW_SECONDS, abandoned_of
 from campaigns.database import Database
-from campaigns.hopper import Lease, Leased, OpenAttempt, Outlook, Slot
+from campaigns.hopper import Lease, Leased, OpenAttempt, Outlook
 from campaigns.recycle import NextStep
 from campaigns.rules.callable import RuleBook
+from campaigns.slots import Slot
 from campaigns.store import CdrRow
 from campaigns.trunk import Trunk
 from dialer.clock import Clock

@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from campaigns import store
-from campaigns.hopper import Slot
+from campaigns.rules.callable import RuleBook
+from campaigns.slots import Slot
 from dialer.agents.agent import AgentState
 from dialer.calls.attempt import Attempt, Phase
 from dialer.calls.held import HeldAttempt
@@ -25,7 +26,8 @@ async def leased(home: House, count: int) -> list[Attempt]:
     campaign, campaign_id = store.definition_of(row), row.id or 0
     slots = [Slot(str(uuid4()), "carrier_a", "fs") for _ in range(count)]
     await daemon.gateways["carrier_a"].take([slot.uuid for slot in slots])
-    leases = await daemon.ledger.lease(campaign_id, campaign, slots)
+    trunks = {one.name: one.settings.trunk() for one in daemon.gateways.all()}
+    leases = (await daemon.ledger.lease(RuleBook(campaign, campaign_id), slots, trunks)).leases
     assert len(leases) == count
     return await begin_held(leases, campaign, campaign_id, daemon.world, lambda _attempt: None)
 

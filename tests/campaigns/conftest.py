@@ -17,9 +17,10 @@ from sqlmodel import Session, SQLModel
 from campaigns.campaign import Campaign
 from campaigns.database import Database, open_database
 from campaigns.disposition import Disposition
-from campaigns.hopper import Lease, Slot, lease
+from campaigns.hopper import Lease, lease
 from campaigns.lead import LeadStatus
 from campaigns.rules.callable import RuleBook
+from campaigns.slots import Slot
 from campaigns.store import CdrRow, LeadRow, add_campaign, lead_list
 from campaigns.trunk import Trunk
 from tests.postgres_server import new_database

@@ -15,10 +15,11 @@ from campaigns import suppression_store
 from campaigns.campaign import Campaign, Cap
 from campaigns.database import Database
 from campaigns.disposition import Disposition
-from campaigns.hopper import Lease, Leased, Slot, lease, return_unsent
+from campaigns.hopper import Lease, Leased, lease, return_unsent, send
 from campaigns.lead import LeadStatus, Queue
 from campaigns.recycle import History, next_step
 from campaigns.rules.callable import RuleBook
+from campaigns.slots import Slot
 from campaigns.store import LeadRow, close_attempt, lead_list
 from campaigns.suppression_store import NewEntry, Scope
 from campaigns.tables import CallerIdDayRow, LeadListRow
@@ -231,14 +232,12 @@ async def test_an_entry_that_expires_puts_off_until_then(database: Database) -> 
 
 
 async def test_what_was_offered_is_not_sent_once_it_is_on_a_list(database: Database) -> None:
-    from campaigns import hopper
-
     preview = CAMPAIGN.model_copy(update={"mode": "preview"})
     filled = await fill(database, 1, campaign=preview)
     (offered,) = (await ask(database, filled, 1)).leases
     await forbid(database, offered.number)
     book = RuleBook(preview, filled.id)
-    assert not await database.write(lambda s: hopper.send(s, offered.uuid, book, NOON))
+    assert not await database.write(lambda s: send(s, offered.uuid, book, NOON))
 
 
 # Caps.

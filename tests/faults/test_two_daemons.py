@@ -47,7 +47,13 @@ ring_seconds = 5
 windows = {windows}
 [retries]
 max_attempts = {attempts}
-delay_seconds = {{ busy = {busy}, no_answer = {busy}, hung_up = {busy}, unknown = {busy}, cancelled = {busy}, failed = {busy} }}
+[retries.delay_seconds]
+busy = {busy}
+no_answer = {busy}
+hung_up = {busy}
+unknown = {busy}
+cancelled = {busy}
+failed = {busy}
 """
 _PEOPLE: Final[dict[str, Any]] = {
     "gateways": {
@@ -163,8 +169,8 @@ async def test_two_daemons_killed_at_random_call_each_lead_as_often_as_allowed(
     seed = random.randrange(1_000_000)
     print(f"seed {seed}")
     async with AsyncExitStack() as stack:
-        url = None
+        given: str | None = None
         if kind == "postgresql":
-            url = stack.enter_context(new_database(request.getfixturevalue("postgres")))
-        home, url, configs = await stack.enter_async_context(two_daemons(tmp_path, url))
+            given = stack.enter_context(new_database(request.getfixturevalue("postgres")))
+        home, url, configs = await stack.enter_async_context(two_daemons(tmp_path, given))
         await call_everybody(home, url, configs, LEADS, seed, within=120.0)
