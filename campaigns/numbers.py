@@ -25,11 +25,12 @@ from phonenumbers import PhoneMetadata, PhoneNumberType, timezone
 from phonenumbers.phonenumberutil import COUNTRY_CODE_TO_REGION_CODE, is_number_type_geographical
 from phonenumbers.tzdata import TIMEZONE_DATA
 
-from campaigns.lead import NO_ZONE, parse_number
+from campaigns import lead
+from campaigns.lead import NO_ZONE
 from campaigns.places import area_codes
 from dialer.errors import InputRefusedError
 
-__all__ = ["KINDS", "Number", "NumberReader"]
+__all__ = ["KINDS", "Number", "NumberReader", "parse_number"]
 
 KINDS: Final = {
     PhoneNumberType.PREMIUM_RATE: "premium",
@@ -64,6 +65,11 @@ class Number:
     zones: tuple[str, ...]
     kind: str  # one of KINDS
     region: str | None  # ISO 3166-2, like US-FL, or the country alone; None: it belongs to none
+
+
+def parse_number(text: str, country: str) -> Number:
+    """`text` as a number, national numbers read as dialed in `country`. Raises InputRefusedError."""
+    return _reader(country).read(text)
 
 
 class NumberReader:
@@ -125,7 +131,7 @@ class NumberReader:
         return _plan(self._code).find(plain)
 
     def _by_the_library(self, text: str) -> Number:
-        e164 = parse_number(text, self.country).e164
+        e164 = lead.parse_number(text, self.country).e164
         number = phonenumbers.parse(e164)
         kind = KINDS[phonenumbers.number_type(number)]
         zones: tuple[str, ...] = ()
@@ -133,6 +139,11 @@ class NumberReader:
             zones = tuple(zone for zone in timezone.time_zones_for_number(number) if zone != NO_ZONE)
         country = phonenumbers.region_code_for_number(number)
         return Number(e164, zones, kind, _region(country, phonenumbers.national_significant_number(number), kind))
+
+
+@cache
+def _reader(country: str) -> NumberReader:
+    return NumberReader(country)
 
 
 def _in_ascii_digits(text: str) -> str:
