@@ -83,7 +83,9 @@ def open_table(
             if start.startswith(magic):
                 raise InputRefusedError(f"{path} {what}; nothing was added")
         if _MARKUP.match(start.removeprefix(codecs.BOM_UTF8)):
-            raise InputRefusedError(f"{path} is a web page or XML: save the list as CSV UTF-8 or XLSX; nothing was added")
+            raise InputRefusedError(
+                f"{path} is a web page or XML: save the list as CSV UTF-8 or XLSX; nothing was added"
+            )
         if sheet is not None:
             raise InputRefusedError(f"{path} is no spreadsheet, so it has no sheet {sheet!r}; leave the sheet out")
         with _csv(path, encoding, delimiter) as table:
@@ -267,7 +269,9 @@ def _spreadsheet(path: Path, wanted: str | None) -> Iterator[Table]:
                     position=raw.tell,
                 )
     except (zipfile.BadZipFile, EOFError) as error:
-        raise InputRefusedError(f"{path} is a damaged spreadsheet: {error}; save it again; nothing was added") from None
+        raise InputRefusedError(
+            f"{path} is a damaged spreadsheet: {error}; save it again; nothing was added"
+        ) from None
 
 
 def _check_package(path: Path, raw: IO[bytes]) -> None:

@@ -39,7 +39,7 @@ class StagedLead(msgspec.Struct, array_like=True, frozen=True, gc=False):
     fields: str  # JSON
     external_key: str | None = None
     account: str | None = None
-    priority: int = 0
+    priority: int | None = None
     consent_at: datetime | None = None
     consent_evidence: str | None = None
     callback_at: datetime | None = None
@@ -155,7 +155,9 @@ class RowReader:
             if surplus := [cell for cell in cells[self._width :] if cell]:
                 reason = f"there are more values than the {self._width} columns; put quotes around commas"
                 return _refusal(line, surplus[0], reason, raw)
-            cells = cells[: self._width] + [""] * (self._width - len(cells))  # spreadsheets drop empty ones at the end
+            cells = cells[: self._width] + [""] * (
+                self._width - len(cells)
+            )  # spreadsheets drop empty ones at the end
         for cell in cells:
             if "\0" in cell:
                 return _refusal(line, cell, "there is a NUL character in it", raw)
@@ -274,10 +276,10 @@ class RowReader:
             raise _WrongValueError(value, f"the {role} has {len(value)} characters: keep at most {longest}")
         return value or None
 
-    def _priority(self, cells: list[str]) -> int:
+    def _priority(self, cells: list[str]) -> int | None:
         value = self._cell(cells, "priority")
         if not value:
-            return 0
+            return None
         try:
             priority = int(value)
         except ValueError:
