@@ -23,7 +23,7 @@ import trio
 from campaigns import store
 from campaigns.campaign import CampaignStatus, parse_campaign
 from campaigns.database import open_database
-from campaigns.list_import import import_csv
+from campaigns.list_import import import_list
 from dialer.demo import simulator_process
 from dialer.metrics import Metrics
 from dialer.settings import Settings, load_settings
@@ -107,7 +107,7 @@ async def _fill(settings: Settings, definition: str, file: Path, leads: int) -> 
     campaign = parse_campaign(definition, "the bench's campaign")
     async with open_database(settings.database.url, node=None) as database:
         await database.write(lambda session: store.add_campaign(session, campaign, now))
-        report = await import_csv(database, file, CAMPAIGN, now=now)
+        report = await import_list(database, file, CAMPAIGN, now=now)
         if report.added != leads:
             raise RuntimeError(f"{report.added} of {leads} leads were imported")
 

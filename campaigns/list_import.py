@@ -1,129 +1,181 @@
-"""A list of numbers, as people have it, to leads.
+"""A list of numbers, as people have it, to leads of a campaign.
 
-The file is read once, in another thread, row by row: encoding and delimiter are found out, every number is put into
-E.164, and a row that cannot be used is kept for the report with its line, its value and the reason. Rows that can
-be used go in; a file that cannot be understood (no such column, wrong encoding) is refused whole. What makes an
-import all or nothing is told in `staging`.
+The file is opened and its columns are found (`list_reading`, `list_columns`); rows are read by processes of their
+own when there are many (`list_workers`), put aside in the database as they come, and made leads of once the whole
+file has been read (`staging`, which tells what makes an import all or nothing). Rows that cannot be used are kept
+for the report, and in a file beside the list; a file that cannot be understood is refused whole.
+
+With `dry_run` all of that happens but for the storing: the report says what would be.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
-import json
-import re
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, aclosing
 from datetime import datetime
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import Final, TypeVar
 
 import attrs
 import trio
 from sqlmodel import Session
 
 from campaigns import staging, store
-from campaigns.campaign import Campaign, zone_info
 from campaigns.database import Database
-from campaigns.lead import parse_number
+from campaigns.list_columns import Columns, Role, find_columns
+from campaigns.list_reading import Rows, Table, open_table
+from campaigns.list_refusals import RefusedRows
+from campaigns.list_rows import Chunk, Refusal, StagedLead, task_of, unpack
+from campaigns.list_workers import Readers, worker_readers
+from campaigns.numbers import parse_number
+from campaigns.staging import By, Counts, Terms, UniqueIn
 from dialer.errors import InputRefusedError
+
+__all__ = ["ImportOptions", "ImportReport", "Progress", "Refusal", "finish_imports", "import_list"]
 
 T = TypeVar("T")
 
-NUMBER_COLUMNS = (
-    *("number", "phone", "phone_number", "telephone", "telephone_number", "mobile", "mobile_number", "mobile_phone"),
-    *("msisdn", "cell", "cell_phone", "tel", "phonenumber"),
-)
-KEY_COLUMNS = ("external_id", "id")
-ZONE_COLUMNS = ("timezone", "time_zone")
-DELIMITERS = ",;\t"
-MAX_COLUMNS = 1_000  # each is kept with each lead, also where a row leaves it out
-_HEADER_BYTES = 65_536  # more than any header; a file with no line end within is none of ours
+REFUSALS_TOLD: Final = 1_000  # in the report; the file has them all
+SHOWN_FIRST: Final = 5  # leads that a dry run shows
+SAMPLE: Final = 200  # rows to guess columns from
+WORTH_WORKERS: Final = 2_000_000  # bytes; less is read before a process has started
+WORKERS: Final = 2
+_LONGEST_LIST_NAME: Final = 63
+
+Progress = Callable[[int, int, int], None]
+"""Told now and then: rows read, bytes read, bytes in all; then leads stored, and those in all (bytes read is 0)."""
 
 
 @attrs.frozen
-class Refusal:
-    """A row that was not taken: the line it begins on, what was found there, and why."""
+class ImportOptions:
+    """How a list is read, and what becomes of those who are there already."""
 
-    line: int
-    value: str
-    reason: str
+    list_name: str | None = None  # default: the file's name without its ending
+    unique_in: UniqueIn = "campaign"
+    by: By = "number"
+    columns: Sequence[tuple[Role, str]] = ()  # roles told, see `list_columns.parse_told`
+    encoding: str | None = None
+    delimiter: str | None = None
+    sheet: str | None = None
+    refused_path: Path | None = None  # default: FILE.refused.csv beside the file
+    dry_run: bool = False
+    workers: int | None = None  # default: by the file's size
 
 
 @attrs.frozen
 class ImportReport:
-    """What became of a list's rows: `rows` is the sum of the four below it."""
+    """What became of a list's rows, or would have: `rows` is the sum of leads, duplicates and refused ones."""
 
     rows: int
-    added: int
-    duplicates_in_list: int  # the first of them counts
-    duplicates_in_campaign: int
-    refused: tuple[Refusal, ...]
-    number_column: str  # which column was taken for the number
+    counts: Counts
+    refused_rows: int
+    refused: tuple[Refusal, ...]  # the first REFUSALS_TOLD
+    refused_file: Path | None
+    list_name: str
+    columns: Columns
+    about: str  # how the file was read
+    notes: Mapping[str, int]  # what was passed over, and in how many rows
+    first: tuple[StagedLead, ...]  # the first leads, as they are stored
+    dry_run: bool
+
+    @property
+    def added(self) -> int:
+        """New leads, those on do-not-call lists among them."""
+        return self.counts.added
 
     @property
     def duplicates(self) -> int:
-        return self.duplicates_in_list + self.duplicates_in_campaign
+        """Rows whose number (or key) was there already, wherever it had to be unique."""
+        counts = self.counts
+        return counts.duplicates_in_list + counts.duplicates_in_campaign + counts.duplicates_elsewhere
+
+    @property
+    def number_column(self) -> str:
+        """Which column was taken for the number, or the first of them."""
+        return self.columns.number_column
 
 
-@attrs.frozen
-class _Row:
-    number: str
-    zones: str
-    external_key: str | None
-    fields: str
-
-    def as_values(self) -> Mapping[str, str | None]:
-        return {
-            "number": self.number,
-            "zones": self.zones,
-            "external_key": self.external_key,
-            "fields": self.fields,
-        }
-
-
-async def import_csv(
-    database: Database, path: Path, campaign: str, *, now: datetime, number_column: str | None = None
+async def import_list(
+    database: Database,
+    path: Path,
+    campaign: str,
+    *,
+    now: datetime,
+    options: ImportOptions = ImportOptions(),
+    progress: Progress = lambda _rows, _done, _size: None,
 ) -> ImportReport:
-    """Add the numbers of the file `path` to the campaign called `campaign`; they are due at `now`.
-
-    The column of the numbers is `number_column`, or the first of NUMBER_COLUMNS that there is. A column external_id
-    or id is kept as the lead's external key, a column timezone is where the number is, and all others are kept as
-    the lead's fields. Numbers that the campaign has already stay as they are.
+    """Add the leads in the file `path` to the campaign called `campaign`; they are due at `now`.
 
     Raises InputRefusedError when the file cannot be used at all; then, and when this is cancelled or crashes before
     the whole file has been read, nothing is added. Once it has been read the import is carried through, cancelled or
-    not.
+    not. Refused rows are in a file, which is there when this returns; with none refused, one that an earlier import
+    of the list has left there is removed.
     """
     row = await database.read(lambda session: store.get_campaign(session, campaign))
     assert row.id is not None
-    await finish_imports(database, now)
-    for leftover in await database.read(partial(staging.unsealed_imports, campaign_row_id=row.id)):
-        await _discard(database, leftover)
-    import_id = await database.write(partial(staging.begin_import, campaign_row_id=row.id, source=str(path), now=now))
-    refused: list[Refusal] = []
-    good = 0
+    terms = Terms(_list_name(path, options.list_name), options.unique_in, options.by)
+    store_to: _Staged | _Rehearsed
+    if options.dry_run:
+        store_to = _Rehearsed(database, row.id, terms, now)
+    else:
+        await finish_imports(database, now)
+        for leftover in await database.read(partial(staging.unsealed_imports, campaign_row_id=row.id)):
+            await _discard(database, leftover)
+        begin = partial(
+            staging.begin_import, campaign_row_id=row.id, source=str(path), terms=terms, now=now
+        )  # fmt: skip
+        store_to = _Staged(database, await database.write(begin), now)
+    definition = store.definition_of(row)
     try:
-        with _open_list(path, store.definition_of(row), number_column) as (column, rows):
-            while chunk := await trio.to_thread.run_sync(_next_chunk, rows, refused):
-                good += len(chunk)
-                await database.write(partial(staging.stage, import_id=import_id, rows=chunk))
-        numbers = await database.write(partial(staging.seal, import_id=import_id, now=now))
+        with ExitStack() as stack:
+            table = await trio.to_thread.run_sync(
+                stack.enter_context,
+                open_table(path, encoding=options.encoding, delimiter=options.delimiter, sheet=options.sheet),
+            )
+            columns, table = await trio.to_thread.run_sync(_columns, path, table, definition.country, options.columns)
+            task = task_of(
+                columns,
+                country=definition.country,
+                timezone=definition.timezone,
+                by_key=options.by == "key",
+                is_spreadsheet=table.is_spreadsheet,
+                now=now,
+            )
+            refused = stack.enter_context(
+                RefusedRows(path, options.refused_path, table.header, keep=not options.dry_run)
+            )
+            tally = _Tally()
+            async with AsyncExitStack() as processes:
+                count = _workers(table.size, options.workers)
+                readers = await processes.enter_async_context(worker_readers(task, count))
+                async for chunk in _read(readers, table, tally, progress):
+                    tally.count(chunk)
+                    refused.add(chunk.refused)
+                    await store_to.put(chunk)
+            await store_to.seal()
+            refused_file = refused.finish()
     except BaseException:
         with trio.CancelScope(shield=True):
-            await _discard(database, import_id)
+            await store_to.discard()
         raise
     with trio.CancelScope(shield=True):
-        added = await _carry_out(database, import_id, now)
+        counts = await store_to.carry_out(lambda stored: progress(stored, 0, tally.leads))
     return ImportReport(
-        rows=good + len(refused),
-        added=added,
-        duplicates_in_list=good - numbers,
-        duplicates_in_campaign=numbers - added,
-        refused=tuple(refused),
-        number_column=column,
+        rows=tally.rows,
+        counts=counts,
+        refused_rows=tally.rows - tally.leads,
+        refused=tuple(tally.refused),
+        refused_file=refused_file,
+        list_name=terms.list_name,
+        columns=columns,
+        about=table.about,
+        notes=tally.notes,
+        first=tuple(tally.first),
+        dry_run=options.dry_run,
     )
 
 
@@ -133,11 +185,159 @@ async def finish_imports(database: Database, now: datetime) -> None:
         await _carry_out(database, import_id, now)
 
 
-async def _carry_out(database: Database, import_id: int, now: datetime) -> int:
-    added = 0
+def _list_name(path: Path, given: str | None) -> str:
+    name = " ".join((path.stem if given is None else given).split())
+    if given is None:
+        return name[:_LONGEST_LIST_NAME] or "list"
+    if not 0 < len(name) <= _LONGEST_LIST_NAME or not name.isprintable():
+        raise InputRefusedError(f"the list's name {given!r} should have 1 to {_LONGEST_LIST_NAME} characters")
+    return name
+
+
+def _workers(size: int, wanted: int | None) -> int:
+    if wanted is not None:
+        return wanted
+    return 0 if size < WORTH_WORKERS else min(WORKERS, os.cpu_count() or 1)
+
+
+def _columns(path: Path, table: Table, country: str, told: Sequence[tuple[Role, str]]) -> tuple[Columns, Table]:
+    """The columns; and the table, some of whose rows have been looked at."""
+    sample = list(islice(table.rows, SAMPLE))
+
+    def is_number(text: str) -> bool:
+        try:
+            parse_number(text, country)
+        except InputRefusedError:
+            return False
+        return True
+
+    cells = [row for _, row in sample]
+    columns = find_columns(path, table.header, told, sample=cells, is_number=is_number)
+    return columns, attrs.evolve(table, rows=chain(sample, table.rows))
+
+
+@attrs.define
+class _Tally:
+    rows: int = 0
+    leads: int = 0
+    refused: list[Refusal] = attrs.field(factory=list)
+    notes: Counter[str] = attrs.field(factory=Counter)
+    first: list[StagedLead] = attrs.field(factory=list)
+
+    def count(self, chunk: Chunk) -> None:
+        self.rows += chunk.count + len(chunk.refused)
+        self.leads += chunk.count
+        self.notes.update(chunk.notes)
+        self.refused += chunk.refused[: max(0, REFUSALS_TOLD - len(self.refused))]
+        if len(self.first) < SHOWN_FIRST:
+            self.first += unpack(chunk.leads)[: SHOWN_FIRST - len(self.first)]
+
+
+async def _read(readers: Readers, table: Table, tally: _Tally, progress: Progress) -> AsyncIterator[Chunk]:
+    """What became of the rows of `table`, in chunks. Reading, giving out and taking back go on at one time."""
+    send, receive = trio.open_memory_channel[Chunk](1)
+
+    async def give() -> None:
+        while rows := await trio.to_thread.run_sync(_some_of, table.rows):
+            await readers.hand_over(rows)
+        await readers.done()
+
+    async def take() -> None:
+        async with send, aclosing(readers.chunks()) as chunks:
+            async for chunk in chunks:
+                await send.send(chunk)
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(give)
+            nursery.start_soon(take)
+            async for chunk in receive:
+                yield chunk
+                progress(tally.rows, table.position(), table.size)
+    except BaseExceptionGroup as group:
+        raise _only(group) from None
+
+
+def _some_of(rows: Rows) -> list[tuple[int, list[str]]]:
+    return list(islice(rows, staging.CHUNK))
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error of a nursery: when the file is found bad, reading stops, and nothing else can fail of itself."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+class _Staged:
+    """Where an import puts its leads: in the database, aside."""
+
+    def __init__(self, database: Database, import_id: int, now: datetime) -> None:
+        self._database, self._import_id, self._now = database, import_id, now
+
+    async def put(self, chunk: Chunk) -> None:
+        if chunk.count:
+            await self._database.write(partial(staging.stage, import_id=self._import_id, leads=chunk.leads))
+
+    async def seal(self) -> None:
+        await self._database.write(partial(staging.seal, import_id=self._import_id, now=self._now))
+
+    async def discard(self) -> None:
+        await _discard(self._database, self._import_id)
+
+    async def carry_out(self, progress: Callable[[int], None]) -> Counts:
+        return await _carry_out(self._database, self._import_id, self._now, progress)
+
+
+class _Rehearsed:
+    """Where a dry run puts its leads: nowhere. It looks who is there, and remembers who has come."""
+
+    def __init__(self, database: Database, campaign_row_id: int, terms: Terms, now: datetime) -> None:
+        self._database, self._campaign_row_id, self._terms, self._now = database, campaign_row_id, terms, now
+        self._seen: set[tuple[str, str]] = set()
+        self._counts = Counts()
+
+    async def put(self, chunk: Chunk) -> None:
+        fresh: list[StagedLead] = []
+        for lead in unpack(chunk.leads):
+            known_by = lead.number if self._terms.by == "number" else lead.external_key or ""
+            key = (lead.list_name or "" if self._terms.unique_in == "list" else "", known_by)
+            if key in self._seen:
+                self._counts += Counts(duplicates_in_list=1)
+            else:
+                self._seen.add(key)
+                fresh.append(lead)
+        self._counts += await self._database.read(
+            partial(
+                staging.would_add,
+                campaign_row_id=self._campaign_row_id,
+                leads=fresh,
+                terms=self._terms,
+                now=self._now,
+            )
+        )
+
+    async def seal(self) -> None:
+        pass
+
+    async def discard(self) -> None:
+        pass
+
+    async def carry_out(self, progress: Callable[[int], None]) -> Counts:
+        return self._counts
+
+
+async def _carry_out(
+    database: Database, import_id: int, now: datetime, progress: Callable[[int], None] = lambda _: None
+) -> Counts:
+    counts = Counts()
+    stored = 0
     while (chunk := await _in_turn(database, partial(staging.carry_out, import_id=import_id, now=now))) is not None:
-        added += chunk
-    return added
+        counts += chunk
+        stored += chunk.leads
+        progress(stored)
+    return counts
 
 
 async def _discard(database: Database, import_id: int) -> None:
@@ -155,152 +355,3 @@ async def _in_turn(database: Database, work: Callable[[Session], T]) -> T:
     result = await database.write(work)
     await trio.sleep(trio.current_time() - began)
     return result
-
-
-def _next_chunk(rows: Iterator[_Row | Refusal], refused: list[Refusal]) -> list[Mapping[str, str | None]]:
-    """The next rows that can be used, up to a chunk of them; none means that the file is at its end."""
-    good: list[Mapping[str, str | None]] = []
-    for row in rows:
-        if isinstance(row, Refusal):
-            refused.append(row)
-        else:
-            good.append(row.as_values())
-            if len(good) == staging.CHUNK:
-                break
-    return good
-
-
-@contextmanager
-def _open_list(
-    path: Path, campaign: Campaign, number_column: str | None
-) -> Iterator[tuple[str, Iterator[_Row | Refusal]]]:
-    """The name of the number column, and the rows."""
-    try:
-        encoding = _encoding(path)
-        with path.open(encoding=encoding, newline="") as file, _complaints_of(path):
-            delimiter, skipped = _delimiter(file)
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            header = [cell.strip() for cell in _next_row(path, reader, skipped + 1) or []]
-            columns = _Columns.find(path, header, number_column)
-            yield header[columns.number], _rows(path, reader, columns, campaign, skipped)
-    except OSError as error:
-        raise InputRefusedError(f"{path} cannot be read: {error.strerror}") from None
-
-
-@contextmanager
-def _complaints_of(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except UnicodeError:
-        raise InputRefusedError(
-            f"{path} is not UTF-8: save it as 'CSV UTF-8' (or UTF-16 with a byte order mark); nothing was added"
-        ) from None
-
-
-def _encoding(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(4)
-    return "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-
-
-def _delimiter(file: TextIO) -> tuple[str, int]:
-    """The delimiter that the header uses most, and how many lines come before the header."""
-    first = file.readline(_HEADER_BYTES)
-    named = re.fullmatch(r'sep=([^"\r\n\0])\s*', first)
-    if named is not None:  # what spreadsheets write for themselves
-        return named[1], 1
-    file.seek(0)
-    unquoted = re.sub(r'"[^"]*"', "", first)
-    return max(DELIMITERS, key=unquoted.count), 0
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s\-_.]+", "_", name.strip().lower())
-
-
-@attrs.frozen
-class _Columns:
-    header: Sequence[str]
-    number: int
-    key: int | None
-    zone: int | None
-
-    @classmethod
-    def find(cls, path: Path, header: Sequence[str], number_column: str | None) -> _Columns:
-        if not any(header):
-            raise InputRefusedError(f"{path} is empty: its first line should name the columns")
-        if len(header) > MAX_COLUMNS:
-            raise InputRefusedError(f"{path} has {len(header)} columns: keep at most {MAX_COLUMNS}")
-        names = [_plain(cell) for cell in header]
-        found = f"{path} has the columns {', '.join(map(repr, header))}"
-        twice = sorted(name for name, count in Counter(names).items() if name and count > 1)
-        if twice:
-            raise InputRefusedError(
-                f"{found}: {', '.join(twice)} is there more than once; give each a name of its own"
-            )
-        wanted = NUMBER_COLUMNS if number_column is None else (_plain(number_column),)
-        number = cls._first(names, wanted)
-        if number is None:
-            if number_column is not None:
-                raise InputRefusedError(f"{found}, and none is called {number_column!r}: name one of those")
-            raise InputRefusedError(
-                f"{found}, and none of them is known to hold numbers: say which does (number column), or call it"
-                " 'number'; the first line must name the columns"
-            )
-        return cls(header, number, cls._first(names, KEY_COLUMNS), cls._first(names, ZONE_COLUMNS))
-
-    @staticmethod
-    def _first(names: Sequence[str], wanted: Sequence[str]) -> int | None:
-        return next((names.index(name) for name in wanted if name in names), None)
-
-
-def _rows(
-    path: Path, reader: Iterator[list[str]], columns: _Columns, campaign: Campaign, skipped: int
-) -> Iterator[_Row | Refusal]:
-    lines = reader.line_num  # type: ignore[attr-defined]  # the type of csv.reader has no public name
-    while True:
-        line = lines + skipped + 1  # a row may go over several
-        cells = _next_row(path, reader, line)
-        if cells is None:
-            return
-        lines = reader.line_num  # type: ignore[attr-defined]
-        if any(cell.strip() for cell in cells):
-            yield _row(cells, columns, campaign, line)
-
-
-def _next_row(path: Path, reader: Iterator[list[str]], line: int) -> list[str] | None:
-    try:
-        return next(reader, None)
-    except csv.Error as error:
-        raise InputRefusedError(f"{path}, line {line}: {error}; check the quotes there; nothing was added") from None
-
-
-def _row(cells: list[str], columns: _Columns, campaign: Campaign, line: int) -> _Row | Refusal:
-    cells = [cell.strip() for cell in cells]
-    surplus = [cell for cell in cells[len(columns.header) :] if cell]
-    if surplus:
-        count = len(columns.header)
-        return Refusal(line, surplus[0], f"there are more values than the {count} columns; put quotes around commas")
-    if any("\0" in cell for cell in cells):
-        return Refusal(line, next(cell for cell in cells if "\0" in cell), "there is a NUL character in it")
-    cells += [""] * (len(columns.header) - len(cells))  # spreadsheets drop empty cells at a line's end
-    value = cells[columns.number]
-    try:
-        number = parse_number(value, campaign.country)
-        zones = number.zones
-        if columns.zone is not None and cells[columns.zone]:
-            value = cells[columns.zone]
-            zones = (zone_info(value).key,)
-    except InputRefusedError as error:
-        return Refusal(line, value, str(error))
-    if not zones and campaign.timezone is None:
-        reason = f"{value!r} belongs to no place, so its calling hours are not known; give it in a column timezone"
-        return Refusal(line, value, reason)
-    used = {columns.number, columns.key, columns.zone}
-    fields = {
-        name: cell
-        for i, (name, cell) in enumerate(zip(columns.header, cells, strict=False))
-        if name and i not in used
-    }
-    key = cells[columns.key] if columns.key is not None else ""
-    return _Row(number.e164, json.dumps(zones), key or None, json.dumps(fields, ensure_ascii=False))

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from datetime import time
-from functools import cache
 from typing import Annotated, Literal
-from zoneinfo import available_timezones
 
 import phonenumbers
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from campaigns.zones import is_zone
 
 NEVER: Literal["never"] = "never"
 MIDNIGHT = time(0)
 YEAR_SECONDS = 366 * 24 * 3600
 
 
-@cache
-def _zones() -> frozenset[str]:
-    """Looked up once: it is a walk through a folder, of milliseconds, and a list asks for each of its rows."""
-    return frozenset(available_timezones())
-
-
 def checked_zone(value: str) -> str:
     """`value`, if it names a zone; ValueError, which says what would be right, if not."""
-    if value not in _zones():
+    if not is_zone(value):
         raise ValueError("should be a zone of the tz database, like Europe/Berlin")
     return value
 

@@ -1,35 +1,89 @@
 """How a list gets in as a whole or not at all, without holding the database's writer for as long as that takes.
 
 A million leads in one transaction would keep the writer for many seconds, and every call in progress with it. In
-chunks of their own, an import that is interrupted would leave part of a list behind. So rows are first staged, in
-chunks, where nobody looks; one small commit, `seal`, makes the import a fact; from there it is only carried out,
-again in chunks, by whoever comes: `import_csv` itself, or the next import or daemon after a crash.
+chunks of their own, an import that is interrupted would leave part of a list behind. So leads are first staged, in
+chunks packed to a few kilobytes, where nobody looks; one small commit, `seal`, makes the import a fact; from there it
+is only carried out, again in chunks, by whoever comes: `import_list` itself, or the next import or daemon after a
+crash. A chunk is carried out and forgotten in one transaction, so a crash between any two steps is harmless.
+
+Who is there already is looked up when a chunk is carried out, in the transaction that adds the rest. On SQLite there
+is one writer; on PostgreSQL all who add leads take one lock for as long as a chunk takes (`lock_additions`), so that
+of two imports of one number the second finds what the first has added.
 
 One import per campaign is staged at a time: the next one throws away what an interrupted one has left.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any, Final, Literal
 
-from sqlalchemy import Select, Table, delete, func, literal, select
-from sqlalchemy.dialects import postgresql, sqlite
+import attrs
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, text, update
+from sqlalchemy.types import TypeEngine
 from sqlmodel import Session, SQLModel, col
 
-from campaigns.lead import LeadStatus
-from campaigns.tables import ImportRow
+from campaigns import lead_lists, store, suppression_store
+from campaigns.campaign import Campaign
+from campaigns.lead import LeadStatus, Queue
+from campaigns.list_rows import StagedLead, unpack
+from campaigns.tables import CampaignRow, ImportRow, SuppressionRow
 from dialer.errors import InputRefusedError
 
-CHUNK = 2_000  # rows in one transaction: some 20 ms of the writer's time
+CHUNK = 2_000  # leads in one transaction: some 30 ms of the writer's time
+UniqueIn = Literal["list", "campaign", "everywhere"]
+By = Literal["number", "key"]
+_ADDITIONS_LOCK: Final = 0x6469616C_00000002  # of PostgreSQL's advisory locks, beside the migrations' own
 
-_staged = SQLModel.metadata.tables["staged_lead"]
+_staged = SQLModel.metadata.tables["staged_chunk"]
 _lead = SQLModel.metadata.tables["lead"]
 
 
-def begin_import(session: Session, campaign_row_id: int, source: str, now: datetime) -> int:
+@attrs.frozen
+class Terms:
+    """What an import does with leads that are there already."""
+
+    list_name: str
+    unique_in: UniqueIn = "campaign"
+    by: By = "number"
+
+
+@attrs.frozen
+class Counts:
+    """What became of leads; they can be added up."""
+
+    added: int = 0  # the suppressed among them
+    updated: int = 0
+    duplicates_in_list: int = 0
+    duplicates_in_campaign: int = 0
+    duplicates_elsewhere: int = 0  # in other campaigns
+    suppressed: int = 0
+    numbers_kept: int = 0  # of leads that were updated during a call
+
+    @property
+    def leads(self) -> int:
+        """All that these were counted of."""
+        there = self.duplicates_in_list + self.duplicates_in_campaign + self.duplicates_elsewhere
+        return self.added + self.updated + there
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            *(mine + theirs for mine, theirs in zip(attrs.astuple(self), attrs.astuple(other), strict=True))
+        )
+
+
+def begin_import(session: Session, campaign_row_id: int, source: str, terms: Terms, now: datetime) -> int:
     """A new import of the campaign, not sealed; its id."""
-    row = ImportRow(campaign_id=campaign_row_id, source=source, created_at=now)
+    row = ImportRow(
+        campaign_id=campaign_row_id,
+        source=source,
+        list_name=terms.list_name,
+        unique_in=terms.unique_in,
+        by=terms.by,
+        created_at=now,
+    )
     session.add(row)
     session.flush()
     assert row.id is not None
@@ -57,54 +111,36 @@ def sealed_imports(session: Session) -> Sequence[int]:
     return [row_id for row_id in found if row_id is not None]
 
 
-def stage(session: Session, import_id: int, rows: Sequence[Mapping[str, str | None]]) -> None:
-    """Put `rows` (number, zones, external_key, fields) aside; of two with one number the first counts."""
+def stage(session: Session, import_id: int, leads: bytes) -> None:
+    """Put a chunk of leads, packed as `list_rows.pack` does, aside."""
     _locked(session, import_id)
-    session.connection().execute(
-        _insert(session, _staged).on_conflict_do_nothing(), [{"import_id": import_id, **row} for row in rows]
-    )
+    session.connection().execute(insert(_staged), {"import_id": import_id, "leads": leads})
 
 
-def seal(session: Session, import_id: int, now: datetime) -> int:
-    """Make the import a fact; how many different numbers it has."""
+def seal(session: Session, import_id: int, now: datetime) -> None:
+    """Make the import a fact."""
     row = _locked(session, import_id)
+    lock_additions(session)
     row.sealed_at = now
+    row.watermark = session.connection().scalar(select(func.max(_lead.c.id))) or 0
     session.add(row)
     session.flush()
-    return (
-        session.connection().scalar(select(func.count()).select_from(_staged).where(_staged.c.import_id == import_id))
-        or 0
-    )
 
 
-def carry_out(session: Session, import_id: int, now: datetime) -> int | None:
-    """Make leads of the next chunk of a sealed import: how many of it the campaign did not have. None: it is done."""
+def carry_out(session: Session, import_id: int, now: datetime) -> Counts | None:
+    """Make leads of the next chunk of a sealed import: what became of it. None: the import is done."""
     row = session.get(ImportRow, import_id, with_for_update=True)
     if row is None:
         return None  # another process was faster
-    ids = session.connection().scalars(_next_chunk(import_id)).all()
-    if not ids:
+    chunk = session.connection().execute(_next_chunk(import_id).add_columns(_staged.c.leads)).first()
+    if chunk is None:
         session.delete(row)
         session.flush()
         return None
-    chunk = (_staged.c.import_id == import_id) & _staged.c.id.between(ids[0], ids[-1])
-    leads = {
-        "campaign_id": literal(row.campaign_id),
-        "number": _staged.c.number,
-        "zones": _staged.c.zones,
-        "external_key": _staged.c.external_key,
-        "fields": _staged.c.fields,
-        "status": literal(LeadStatus.NEW, _lead.c.status.type),
-        "attempts": literal(0),
-        "due_at": literal(now, _lead.c.due_at.type),
-        "created_at": literal(now, _lead.c.created_at.type),
-        "updated_at": literal(now, _lead.c.updated_at.type),
-    }
-    query = select(*leads.values()).where(chunk).order_by(_staged.c.id)
-    insert = _insert(session, _lead).from_select(list(leads), query).on_conflict_do_nothing()
-    added = session.connection().execute(insert, execution_options={"preserve_rowcount": True})
-    session.connection().execute(delete(_staged).where(chunk))
-    return added.rowcount
+    terms = Terms(row.list_name, row.unique_in, row.by)  # type: ignore[arg-type]  # as begin_import wrote them
+    counts = add_leads(session, row.campaign_id, unpack(chunk.leads), terms, row.watermark, now, source=row.source)
+    session.connection().execute(delete(_staged).where(_staged.c.id == chunk.id))
+    return counts
 
 
 def discard(session: Session, import_id: int) -> bool:
@@ -112,19 +148,17 @@ def discard(session: Session, import_id: int) -> bool:
     row = session.get(ImportRow, import_id, with_for_update=True)
     if row is None or row.sealed_at is not None:
         return False
-    ids = session.connection().scalars(_next_chunk(import_id)).all()
-    if not ids:
+    chunk = session.connection().scalar(_next_chunk(import_id))
+    if chunk is None:
         session.delete(row)
         session.flush()
         return False
-    session.connection().execute(
-        delete(_staged).where((_staged.c.import_id == import_id) & _staged.c.id.between(ids[0], ids[-1]))
-    )
+    session.connection().execute(delete(_staged).where(_staged.c.id == chunk))
     return True
 
 
-def _next_chunk(import_id: int) -> Select[int]:
-    return select(_staged.c.id).where(_staged.c.import_id == import_id).order_by(_staged.c.id).limit(CHUNK)
+def _next_chunk(import_id: int) -> Select[Any]:
+    return select(_staged.c.id).where(_staged.c.import_id == import_id).order_by(_staged.c.id).limit(1)
 
 
 def _locked(session: Session, import_id: int) -> ImportRow:
@@ -137,7 +171,367 @@ def _locked(session: Session, import_id: int) -> ImportRow:
     return row
 
 
-def _insert(session: Session, table: Table) -> sqlite.Insert | postgresql.Insert:
-    dialect = sqlite if session.connection().dialect.name == "sqlite" else postgresql
-    insert: sqlite.Insert | postgresql.Insert = dialect.insert(table)
-    return insert
+def lock_additions(session: Session) -> None:
+    """From here to the commit nobody else adds leads, so that who is looked up and not found is not there."""
+    if session.connection().dialect.name == "postgresql":
+        session.connection().execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADDITIONS_LOCK})
+
+
+def add_leads(
+    session: Session,
+    campaign_row_id: int,
+    leads: Sequence[StagedLead],
+    terms: Terms,
+    watermark: int,
+    now: datetime,
+    *,
+    source: str = "",
+) -> Counts:
+    """Add those of `leads` who are not there already, by `terms`; by key, those who are there are changed.
+
+    Leads after `watermark` in a list of theirs count as being in this one.
+    """
+    lock_additions(session)
+    lists = {
+        name: store.lead_list(session, campaign_row_id, name, now, source=source).id or 0
+        for name in {lead.list_name or terms.list_name for lead in leads}
+    }
+    placed = [(lists[lead.list_name or terms.list_name], lead) for lead in leads]
+    if terms.by == "key":
+        new, counts = _update_known(session, campaign_row_id, placed, terms, watermark, now)
+    else:
+        new, counts = _without_known(session, campaign_row_id, placed, terms, watermark)
+    forbidden = _forbidden(session, campaign_row_id, [lead for _, lead in new], now)
+    suppressed = _insert(session, campaign_row_id, new, forbidden, now)
+    return counts + Counts(added=len(new), suppressed=suppressed)
+
+
+def would_add(
+    session: Session, campaign_row_id: int, leads: Sequence[StagedLead], terms: Terms, now: datetime
+) -> Counts:
+    """What `add_leads` would answer, as far as that can be told without adding; nothing is changed."""
+    lists = {row.name: row.id or 0 for row in lead_lists.lists_of(session, campaign_row_id)}
+    placed = [(lists.get(lead.list_name or terms.list_name, _NO_LIST), lead) for lead in leads]
+    if terms.by == "key":
+        known = known_keys(session, campaign_row_id, [lead.external_key or "" for lead in leads], terms.unique_in)
+        new, counts, _ = _sorted_by_key(placed, known, campaign_row_id, terms, _NO_WATERMARK, now)
+    else:
+        new, counts = _without_known(session, campaign_row_id, placed, terms, _NO_WATERMARK)
+    forbidden = _forbidden(session, campaign_row_id, [lead for _, lead in new], now)
+    suppressed = sum(_first_allowed(lead, forbidden) is None for _, lead in new)
+    return counts + Counts(added=len(new), suppressed=suppressed)
+
+
+_NO_WATERMARK: Final = 2**62
+_NO_LIST: Final = -1  # it would be made
+_Placed = tuple[int, StagedLead]  # a lead and the list it goes to
+
+
+def _values_in(connection: Connection, column: str) -> str:
+    """SQL for `column` being one of the JSON array or array `:wanted`: a parameter each would be compiled anew."""
+    if connection.dialect.name == "sqlite":
+        return f"{column} IN (SELECT value FROM json_each(:wanted))"
+    return f"{column} = ANY(:wanted)"
+
+
+def _wanted(connection: Connection, values: Sequence[str]) -> object:
+    return json.dumps(values) if connection.dialect.name == "sqlite" else list(values)
+
+
+@attrs.frozen
+class _Known:
+    """A lead that is there."""
+
+    id: int
+    campaign_id: int
+    list_id: int
+
+
+def _without_known(
+    session: Session, campaign_row_id: int, placed: Sequence[_Placed], terms: Terms, watermark: int
+) -> tuple[list[_Placed], Counts]:
+    known = known_numbers(session, campaign_row_id, [lead.number for _, lead in placed], terms.unique_in)
+    new: list[_Placed] = []
+    seen: set[tuple[int, str]] = set()
+    in_list = in_campaign = elsewhere = 0
+    for list_id, lead in placed:
+        scope = list_id if terms.unique_in == "list" else 0
+        if (scope, lead.number) in seen:
+            in_list += 1
+            continue
+        seen.add((scope, lead.number))
+        found = [one for one in known.get(lead.number, ()) if not scope or one.list_id == list_id]
+        if not found:
+            new.append((list_id, lead))
+        elif any(one.id > watermark and one.list_id == list_id for one in found):
+            in_list += 1
+        elif any(one.campaign_id == campaign_row_id for one in found):
+            in_campaign += 1
+        else:
+            elsewhere += 1
+    return new, Counts(
+        duplicates_in_list=in_list, duplicates_in_campaign=in_campaign, duplicates_elsewhere=elsewhere
+    )  # fmt: skip
+
+
+def known_numbers(
+    session: Session, campaign_row_id: int, numbers: Sequence[str], unique_in: UniqueIn
+) -> Mapping[str, Sequence[_Known]]:
+    """The leads that are known by one of `numbers`: by their first one, whichever of them is to be called next."""
+    connection = session.connection()
+    mine = "" if unique_in == "everywhere" else " AND campaign_id = :campaign_id"
+    found: dict[str, list[_Known]] = {}
+    query = " UNION ALL ".join(
+        f"SELECT {column}, id, campaign_id, list_id FROM lead WHERE {_values_in(connection, column)}{also}{mine}"  # noqa: S608
+        for column, also in (
+            ("number", " AND first_number IS NULL"),
+            ("first_number", " AND first_number IS NOT NULL"),
+        )
+    )
+    values = {"wanted": _wanted(connection, numbers), "campaign_id": campaign_row_id}
+    for number, *rest in connection.execute(text(query), values):
+        found.setdefault(number, []).append(_Known(*rest))
+    return found
+
+
+def _forbidden(session: Session, campaign_row_id: int, leads: Sequence[StagedLead], now: datetime) -> frozenset[str]:
+    """Those numbers of `leads` that are on a do-not-call list."""
+    if not leads or session.connection().scalar(select(col(SuppressionRow.id)).limit(1)) is None:
+        return frozenset()
+    row = session.get_one(CampaignRow, campaign_row_id)
+    return suppressed_numbers(session, store.definition_of(row), _all_numbers(leads), now)
+
+
+def suppressed_numbers(session: Session, campaign: Campaign, numbers: Sequence[str], now: datetime) -> frozenset[str]:
+    """Those of `numbers` that `campaign` must not call at `now`, as do-not-call lists have it."""
+    scopes = {("system", ""), ("campaign", campaign.name)}
+    if campaign.seller is not None:
+        scopes.add(("seller", campaign.seller))
+    found = suppression_store.entries_for(session, numbers)
+    return frozenset(
+        number
+        for number, entries in found.items()
+        if any(
+            (entry.scope, entry.scope_name if entry.scope != "system" else "") in scopes
+            and (entry.expires_at is None or entry.expires_at > now)
+            for entry in entries
+        )
+    )
+
+
+def _all_numbers(leads: Sequence[StagedLead]) -> list[str]:
+    numbers = [lead.number for lead in leads]
+    numbers += [number for lead in leads if lead.numbers != "[]" for number, *_ in json.loads(lead.numbers)]
+    return numbers
+
+
+# What a lead is made of, in the order in which `_insert` gives it.
+_COLUMNS: Final = (
+    *("number", "zones", "region", "kind", "numbers", "number_no", "first_number", "external_key", "account"),
+    *("fields", "priority", "consent_at", "consent_evidence", "callback_at", "list_id", "status", "queue", "due_at"),
+    *("campaign_id", "attempts", "history", "created_at", "updated_at"),
+)
+
+
+def _insert(
+    session: Session, campaign_row_id: int, new: Sequence[_Placed], forbidden: frozenset[str], now: datetime
+) -> int:
+    """Add `new`; how many of them stand on a do-not-call list with all their numbers."""
+    if not new:
+        return 0
+    connection = session.connection()
+    moment = _moments(connection)
+    when = moment(now)
+    constants = (campaign_row_id, 0, "{}", when, when)
+    fresh = (LeadStatus.NEW.value, Queue.NEW.value, when)
+    suppressed = 0
+    rows: list[tuple[object, ...]] = []
+    for list_id, lead in new:
+        number = (lead.number, lead.zones, lead.region, lead.kind, lead.numbers, 0)
+        first_number = None if lead.numbers == "[]" else lead.number
+        state: tuple[object, ...] = fresh
+        if lead.callback_at is not None:
+            state = (LeadStatus.NEW.value, None, moment(lead.callback_at))
+        if forbidden:
+            allowed = _first_allowed(lead, forbidden)
+            if allowed is None:
+                suppressed += 1
+                state = (LeadStatus.SUPPRESSED.value, None, when)
+            elif first_number is not None:
+                e164, zones, kind, region, number_no = allowed
+                number = (e164, json.dumps(zones, separators=(",", ":")), region, kind, lead.numbers, number_no)
+        rows.append(
+            (
+                *number,
+                first_number,
+                lead.external_key,
+                lead.account,
+                lead.fields,
+                lead.priority or 0,
+                None if lead.consent_at is None else moment(lead.consent_at),
+                lead.consent_evidence,
+                None if lead.callback_at is None else moment(lead.callback_at),
+                list_id,
+                *state,
+                *constants,
+            )
+        )
+    # By the driver itself: SQLAlchemy would look at each value of each row again, which takes as long as the insert.
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    marks = ", ".join([mark] * len(_COLUMNS))
+    connection.exec_driver_sql(f"INSERT INTO lead ({', '.join(_COLUMNS)}) VALUES ({marks})", rows)  # noqa: S608
+    return suppressed
+
+
+def _moments(connection: Connection) -> Any:
+    """What makes of a moment what the driver wants."""
+    kind: TypeEngine[datetime] = _lead.c.due_at.type
+    return kind.bind_processor(connection.dialect)
+
+
+def _first_allowed(lead: StagedLead, forbidden: frozenset[str]) -> tuple[Any, ...] | None:
+    """The first of the lead's numbers that may be called: number, zones, kind, region, and which it is."""
+    if lead.numbers == "[]":
+        return None if lead.number in forbidden else (lead.number,)
+    for number_no, (number, zones, kind, region) in enumerate(json.loads(lead.numbers)):
+        if number not in forbidden:
+            return number, zones, kind, region, number_no
+    return None
+
+
+# By key
+
+_KNOWN_BY_KEY: Final = "external_key, id, campaign_id, list_id, status, number, put_off_by"
+
+
+def _update_known(
+    session: Session, campaign_row_id: int, placed: Sequence[_Placed], terms: Terms, watermark: int, now: datetime
+) -> tuple[list[_Placed], Counts]:
+    known = known_keys(session, campaign_row_id, [lead.external_key or "" for _, lead in placed], terms.unique_in)
+    new, counts, updates = _sorted_by_key(placed, known, campaign_row_id, terms, watermark, now)
+    _run_updates(session, updates)
+    return new, counts
+
+
+def _sorted_by_key(
+    placed: Sequence[_Placed],
+    known: Mapping[str, Sequence[_KnownByKey]],
+    campaign_row_id: int,
+    terms: Terms,
+    watermark: int,
+    now: datetime,
+) -> tuple[list[_Placed], Counts, list[_Update]]:
+    """Who is new, and what is to be changed of those who are known; of two rows with one key the last counts."""
+    latest: dict[tuple[int, str], _Placed] = {}
+    in_list = updated = elsewhere = numbers_kept = 0
+    for list_id, lead in placed:
+        key = (list_id if terms.unique_in == "list" else 0, lead.external_key or "")
+        in_list += key in latest
+        latest[key] = (list_id, lead)
+    new: list[_Placed] = []
+    updates: list[_Update] = []
+    for (scope, external_key), (list_id, lead) in latest.items():
+        found = [one for one in known.get(external_key, ()) if not scope or one.list_id == scope]
+        mine = [one for one in found if one.campaign_id == campaign_row_id]
+        for one in mine:
+            updates.append(_update_of(one, lead, now))
+            numbers_kept += one.is_busy
+        if not found:
+            new.append((list_id, lead))
+        elif not mine:
+            elsewhere += 1
+        elif all(one.id > watermark for one in mine):
+            in_list += 1
+        else:
+            updated += 1
+    counts = Counts(
+        updated=updated, duplicates_in_list=in_list, duplicates_elsewhere=elsewhere, numbers_kept=numbers_kept
+    )
+    return new, counts, updates
+
+
+@attrs.frozen
+class _KnownByKey(_Known):
+    status: str
+    number: str
+    put_off_by: str | None
+
+    @property
+    def is_busy(self) -> bool:
+        return self.status == LeadStatus.DIALING.value
+
+
+@attrs.frozen
+class _Update:
+    """What is to be changed of a lead."""
+
+    lead_id: int
+    values: Mapping[str, object]
+
+
+def known_keys(
+    session: Session, campaign_row_id: int, keys: Sequence[str], unique_in: UniqueIn
+) -> Mapping[str, Sequence[_KnownByKey]]:
+    """The leads whose external key is one of `keys`."""
+    connection = session.connection()
+    mine = "" if unique_in == "everywhere" else " AND campaign_id = :campaign_id"
+    query = (
+        f"SELECT {_KNOWN_BY_KEY} FROM lead WHERE {_values_in(connection, 'external_key')}"  # noqa: S608
+        f" AND external_key IS NOT NULL{mine}"
+    )
+    found: dict[str, list[_KnownByKey]] = {}
+    values = {"wanted": _wanted(connection, keys), "campaign_id": campaign_row_id}
+    for key, *rest in connection.execute(text(query), values):
+        found.setdefault(key, []).append(_KnownByKey(*rest))
+    return found
+
+
+_DETAILS: Final = ("fields", "account", "priority", "consent_at", "consent_evidence")
+
+
+def _update_of(known: _KnownByKey, lead: StagedLead, now: datetime) -> _Update:
+    """All that a list may say of a lead, but never its status or its attempts.
+
+    The numbers of a lead in a call stay as they are, since what that call's end does is told by them. The number whose
+    turn it is keeps it, if the lead still has it.
+    """
+    # A list without a column for consent or account does not take away what is known of them.
+    values = {name: value for name in _DETAILS if (value := getattr(lead, name)) is not None}
+    if not known.is_busy:
+        values |= number_values(lead, known.number)
+        if known.put_off_by is not None:
+            values["due_at"] = now  # a rule has put it off; of where it is now, the rule may say otherwise
+    return _Update(known.id, {**values, "updated_at": now})
+
+
+def number_values(lead: StagedLead, current: str) -> dict[str, object]:
+    """The columns of a lead that has the numbers of `lead`; `current` keeps its turn, if it is among them."""
+    if lead.numbers == "[]":
+        numbers = [[lead.number, json.loads(lead.zones), lead.kind, lead.region]]
+    else:
+        numbers = json.loads(lead.numbers)
+    number_no = next((no for no, one in enumerate(numbers) if one[0] == current), 0)
+    number, zones, kind, region = numbers[number_no]
+    return {
+        "number": number,
+        "zones": json.dumps(zones, separators=(",", ":")),
+        "kind": kind,
+        "region": region,
+        "numbers": lead.numbers,
+        "number_no": number_no,
+        "first_number": None if lead.numbers == "[]" else lead.number,
+    }
+
+
+def _run_updates(session: Session, updates: Sequence[_Update]) -> None:
+    by_shape: dict[tuple[str, ...], list[dict[str, object]]] = {}
+    for each in updates:
+        row = {f"_{name}": value for name, value in each.values.items()}
+        by_shape.setdefault(tuple(sorted(each.values)), []).append({"_lead_id": each.lead_id, **row})
+    for shape, rows in by_shape.items():
+        statement = (
+            update(_lead)
+            .where(_lead.c.id == bindparam("_lead_id"))
+            .values({name: bindparam(f"_{name}", type_=_lead.c[name].type) for name in shape})
+        )
+        session.connection().execute(statement, rows)

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Dialect,
     Index,
     Integer,
+    LargeBinary,
     SmallInteger,
     String,
     Text,
@@ -156,6 +157,12 @@ class LeadRow(SQLModel, table=True):
         Index("ix_lead_status", "campaign_id", "status"),
         Index("ix_lead_number", "number"),
         Index(
+            "ix_lead_first_number",
+            "first_number",
+            sqlite_where=text("first_number IS NOT NULL"),
+            postgresql_where=text("first_number IS NOT NULL"),
+        ),
+        Index(
             "ix_lead_external_key",
             "campaign_id",
             "external_key",
@@ -174,6 +181,8 @@ class LeadRow(SQLModel, table=True):
     # All numbers in their order, when there are several: a JSON list of [number, zones, kind, region].
     numbers: str = Field(default="[]", sa_type=Text, sa_column_kwargs={"server_default": "[]"})
     number_no: int = Field(default=0, sa_column_kwargs={"server_default": "0"})  # which of `numbers` is `number`
+    # The first of several: what the lead is known by when the list comes again, whichever is to be called next.
+    first_number: str | None = Field(default=None, max_length=16)
     external_key: str | None = Field(default=None, sa_type=Text)  # what the list's owner calls it
     account: str | None = Field(default=None, sa_type=Text)  # whom several leads belong to
     fields: str = Field(default="{}", sa_type=Text)  # JSON object: the list's other columns
@@ -404,19 +413,21 @@ class ImportRow(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     campaign_id: int = Field(foreign_key="campaign.id")
     source: str = Field(sa_type=Text)
+    list_name: str = Field(default="list", max_length=63, sa_column_kwargs={"server_default": "list"})
+    unique_in: str = Field(default="campaign", max_length=16, sa_column_kwargs={"server_default": "campaign"})
+    by: str = Field(default="number", max_length=16, sa_column_kwargs={"server_default": "number"})
+    # The newest lead when it was sealed: those after it in its lists are its own.
+    watermark: int = Field(default=0, sa_type=_Big, sa_column_kwargs={"server_default": "0"})
     created_at: datetime = _moment()
     sealed_at: datetime | None = _moment(nullable=True)
 
 
-class StagedLeadRow(SQLModel, table=True):
-    """A row of a list on its way in, and what is to become of it."""
+class StagedChunkRow(SQLModel, table=True):
+    """Some leads of a list on its way in, packed: a row each would be written three times, in three tables."""
 
-    __tablename__ = "staged_lead"
-    __table_args__ = (UniqueConstraint("import_id", "number", name="uq_staged_lead_number"),)
+    __tablename__ = "staged_chunk"
+    __table_args__ = (Index("ix_staged_chunk_import", "import_id", "id"),)
 
     id: int | None = Field(default=None, primary_key=True, sa_type=_Big)
     import_id: int = Field(foreign_key="list_import.id")
-    number: str = Field(max_length=16)
-    zones: str = Field(sa_type=Text)
-    external_key: str | None = Field(default=None, sa_type=Text)
-    fields: str = Field(sa_type=Text)
+    leads: bytes = Field(sa_type=LargeBinary)

@@ -25,7 +25,7 @@ from rich.live import Live
 from campaigns import store
 from campaigns.campaign import CampaignStatus, parse_campaign
 from campaigns.database import open_database
-from campaigns.list_import import import_csv
+from campaigns.list_import import import_list
 from dialer import log as logs
 from dialer.agents.agent import AgentState, state_of
 from dialer.daemon import Daemon, obey_signals, run_daemon
@@ -205,7 +205,7 @@ async def _prepare(settings: Settings, leads: Path) -> None:
     campaign = parse_campaign(_CAMPAIGN, "demo campaign")
     async with open_database(settings.database.url, node=None) as database:
         await database.write(lambda session: store.add_campaign(session, campaign, now))
-        await import_csv(database, leads, CAMPAIGN, now=now)
+        await import_list(database, leads, CAMPAIGN, now=now)
 
 
 async def _run(settings: Settings, agents: int, seconds: float, live: bool) -> dict[str, Any]:

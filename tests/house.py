@@ -15,7 +15,7 @@ import trio
 
 from campaigns import store
 from campaigns.campaign import CampaignStatus, parse_campaign
-from campaigns.list_import import import_csv
+from campaigns.list_import import import_list
 from campaigns.tables import CdrRow
 from dialer.agents.agent import Agent, AgentState, state_of
 from dialer.daemon import Daemon, run_daemon
@@ -143,7 +143,7 @@ class House:
     async def leads(self, numbers: Sequence[str], campaign: str = "test") -> None:
         file = self.folder / "leads.csv"
         file.write_text("number\n" + "\n".join(numbers))
-        report = await import_csv(self.daemon.database, file, campaign, now=datetime.now(UTC))
+        report = await import_list(self.daemon.database, file, campaign, now=datetime.now(UTC))
         assert report.added == len(numbers)
 
     async def set_status(self, status: CampaignStatus, campaign: str = "test") -> None:

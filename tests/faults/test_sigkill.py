@@ -20,7 +20,7 @@ from campaigns import store
 from campaigns.campaign import CampaignStatus, parse_campaign
 from campaigns.database import Database, open_database
 from campaigns.lead import LeadStatus
-from campaigns.list_import import import_csv
+from campaigns.list_import import import_list
 from campaigns.tables import AttemptRow, CdrRow, LeadRow
 from dialer import door
 from dialer.errors import DialerError
@@ -121,7 +121,7 @@ async def test_killed_at(tmp_path: Path, point: str) -> None:
             leads = tmp_path / "leads.csv"
             numbers = [number(index, digit) for index, digit in enumerate([0, 0, 7, 1, 0, 0, 0])]
             leads.write_text("number\n" + "\n".join(numbers))
-            await import_csv(database, leads, "test", now=now)
+            await import_list(database, leads, "test", now=now)
             await database.write(
                 lambda session: store.set_campaign_status(session, "test", CampaignStatus.RUNNING, now)
             )

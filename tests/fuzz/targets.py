@@ -241,7 +241,7 @@ async def _whole_import(url: str, path: Path) -> None:
     report = None
     async with open_database(url, node=None) as database:
         try:
-            report = await lists.import_csv(database, path, "spring", now=_NOON)
+            report = await lists.import_list(database, path, "spring", now=_NOON)
         except InputRefusedError as error:
             _judge_complaint(error, str(path))
 

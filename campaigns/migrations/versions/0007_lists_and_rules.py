@@ -27,6 +27,12 @@ INTO_THEM = """
         queue = CASE WHEN status = 'new' AND due_at <= CURRENT_TIMESTAMP THEN 3 ELSE NULL END
 """
 LAST_CALLED = "UPDATE lead SET last_called_at = (SELECT max(closed_at) FROM attempt WHERE lead_id = lead.id)"
+CARRY_OUT = """
+    INSERT INTO lead (campaign_id, number, zones, external_key, fields, status, attempts, due_at, created_at, updated_at)
+    SELECT campaign_id, number, zones, external_key, fields, 'new', 0, sealed_at, sealed_at, sealed_at
+    FROM staged_lead JOIN list_import ON list_import.id = import_id
+    WHERE sealed_at IS NOT NULL ORDER BY staged_lead.id ON CONFLICT DO NOTHING
+"""
 JUDGE = """
     UPDATE attempt SET
         counted = NOT EXISTS (SELECT 1 FROM cdr WHERE attempt_uuid = uuid AND disposition = 'skipped'),
@@ -40,6 +46,7 @@ def upgrade() -> None:
     if dialect == "postgresql":
         op.execute("SET LOCAL statement_timeout = 0")  # millions of leads are touched
     _new_tables()
+    _finish_imports()
     op.drop_index("ix_lead_callable", "lead")
     for column in (
         sa.Column("list_id", sa.Integer(), nullable=True),
@@ -47,6 +54,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(16), nullable=False, server_default="unknown"),
         sa.Column("numbers", sa.Text(), nullable=False, server_default="[]"),
         sa.Column("number_no", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("first_number", sa.String(16), nullable=True),
         sa.Column("account", sa.Text(), nullable=True),
         sa.Column("queue", sa.SmallInteger(), nullable=True),
         sa.Column("priority", sa.Integer(), nullable=False, server_default="0"),
@@ -84,6 +92,29 @@ def upgrade() -> None:
     _partial_index("ix_attempt_account", "attempt", ["account", "opened_at"], "account IS NOT NULL")
 
 
+def _finish_imports() -> None:
+    """Lists that a killed import had read whole are carried out, as they would have been by the next start."""
+    op.execute(CARRY_OUT)
+    op.drop_table("staged_lead")
+    op.execute("DELETE FROM list_import")
+    for column in (
+        sa.Column("list_name", sa.String(63), nullable=False, server_default="list"),
+        sa.Column("unique_in", sa.String(16), nullable=False, server_default="campaign"),
+        sa.Column("by", sa.String(16), nullable=False, server_default="number"),
+        sa.Column("watermark", BIG, nullable=False, server_default="0"),
+    ):
+        op.add_column("list_import", column)
+    op.create_table(
+        "staged_chunk",
+        sa.Column("id", BIG, nullable=False),
+        sa.Column("import_id", sa.Integer(), nullable=False),
+        sa.Column("leads", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["import_id"], ["list_import.id"]),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_staged_chunk_import", "staged_chunk", ["import_id", "id"])
+
+
 def _lead_indexes() -> None:
     _partial_index(
         "ix_lead_ready", "lead", ["campaign_id", "queue", "list_id", "priority", "id"], "queue IS NOT NULL"
@@ -91,6 +122,7 @@ def _lead_indexes() -> None:
     _partial_index("ix_lead_resting", "lead", ["campaign_id", "due_at", "id"], RESTING)
     op.create_index("ix_lead_status", "lead", ["campaign_id", "status"])
     op.create_index("ix_lead_number", "lead", ["number"])
+    _partial_index("ix_lead_first_number", "lead", ["first_number"], "first_number IS NOT NULL")
     _partial_index("ix_lead_external_key", "lead", ["campaign_id", "external_key"], "external_key IS NOT NULL")
 
 

@@ -1,0 +1,17 @@
+"""The zones of the tz database, by name."""
+
+from __future__ import annotations
+
+from functools import cache
+from zoneinfo import available_timezones
+
+
+@cache
+def _zones() -> frozenset[str]:
+    """Looked up once: it is a walk through a folder, of milliseconds, and a list asks for each of its rows."""
+    return frozenset(available_timezones())
+
+
+def is_zone(name: str) -> bool:
+    """Whether there is a zone called `name`."""
+    return name in _zones()
