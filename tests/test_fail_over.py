@@ -86,6 +86,24 @@ def test_a_lead_goes_to_the_other_trunk_at_once_and_before_all_others(redis_url:
     in_virtual_time(redis_url, story)
 
 
+def test_a_daemon_that_dies_between_the_two_calls_makes_the_second_in_its_next_life(redis_url: str) -> None:
+    async def story(house: VirtualHouse) -> None:
+        house.switch.change_mix("carrier_a", FAILING)
+        await house.begin([number(0)], AGENTS, **FAIL_OVER)
+        while not house.cdrs():  # noqa: ASYNC110 - it is in a database
+            await trio.sleep(0.001)
+        house.kill_now()
+        await house.over()
+        (lead,) = house.leads()
+        assert (lead.status.value, lead.attempts, len(house.customers())) == ("waiting", 0, 1)
+        await house.start()
+        await comes_to_rest(house, len(AGENTS))
+        assert carried(house) == {("carrier_a", "failed_over"): 1, ("carrier_b", "bridged"): 1}
+        assert [lead.attempts for lead in house.leads()] == [1]
+
+    in_virtual_time(redis_url, story)
+
+
 def test_a_parked_trunk_comes_back_by_itself_when_it_is_well(redis_url: str) -> None:
     async def story(house: VirtualHouse) -> None:
         house.switch.change_mix("carrier_a", FAILING)

@@ -49,6 +49,10 @@ def test_nothing_goes_wrong(redis_url: str) -> None:
     assert outcomes(broadcast) == {"message_played": 1, "hung_up": 2, "opted_out": 1}
     screened = run_virtually(a_few_calls, redis_url, **STORIES["screened"])
     assert outcomes(screened) == {"bridged": 2, "machine": 1}
+    fail_over = run_virtually(a_few_calls, redis_url, **STORIES["fail_over"])
+    carried = Counter((cdr.gateway, cdr.disposition.value) for cdr in fail_over.cdrs())
+    assert carried.pop(("carrier_a", "failed_over")) >= 2
+    assert carried == {("carrier_b", "bridged"): 1, ("carrier_b", "hung_up"): 2, ("carrier_b", "busy"): 2}
 
 
 @each_story

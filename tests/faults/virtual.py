@@ -501,6 +501,7 @@ def campaign(**changes: str) -> Campaign:
         "windows": ALWAYS,
         "wrap_up_seconds": "0.2",
         "ring_seconds": "5",
+        "abandoned_lockout_hours": "0",
         "retries": f"{{ max_attempts = 2, delay_seconds = {{ {SOON_AGAIN} }} }}",
         **changes,
     }

@@ -24,11 +24,12 @@ class Dialer:
 
     def __init__(
         self, laboratory: Laboratory, folder: Path, *, concurrency: int = 200, calls_per_second: int = 100,
-        port: int | None = None, redis_url: str | None = None,
+        port: int | None = None, redis_url: str | None = None, gateway: str = "",
     ) -> None:  # fmt: skip
         """
         :param port: Where the daemon finds the event socket, when not at the laboratory's own port.
         :param redis_url: A Redis of the test's; by default the daemon runs one.
+        :param gateway: Further settings of the trunk, and blocks of others.
         """
         self.folder = folder
         self.config = folder / "dialer.toml"
@@ -49,6 +50,7 @@ switch = "real"
 caller_id = "+12025550100"
 concurrency = {concurrency}
 calls_per_second = {calls_per_second}
+{gateway}
 [database]
 url = "sqlite:///{folder}/dialer.db"
 [door]

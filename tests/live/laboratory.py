@@ -28,6 +28,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import attrs
 import trio
 
 from .event_socket import EventSocket, SocketError
@@ -252,10 +253,15 @@ class Laboratory:
     async def carrier(
         self, gateway: str = "carrier_a", *, ring: Milliseconds = (200, 600), talk: Milliseconds = 1000,
         early: Milliseconds = 1000, gone: Milliseconds = 100, slow_ring: Milliseconds = 5000,
+        always: Outcome | None = None,
     ) -> Carrier:  # fmt: skip
-        """The far end of one gateway, until it is stopped or the laboratory is left. See `Outcome`."""
+        """The far end of one gateway, until it is stopped or the laboratory is left. See `Outcome`.
+
+        :param always: What becomes of every call, whatever the number.
+        """
+        outcome = always.name.lower() if always is not None else "by_number"
         scenario = filled(
-            HERE / "sipp/carrier.xml",
+            HERE / "sipp/carrier.xml", outcome=outcome,
             ring=pause(ring), talk=pause(talk), early=pause(early), gone=pause(gone), slow_ring=pause(slow_ring),
         )  # fmt: skip
         carrier = Carrier(self, gateway, scenario, self.carrier_ports[gateway])
@@ -336,9 +342,9 @@ class SipProcess:
             output=logs / f"{self._stem}.screen",
         )  # fmt: skip
 
-    async def start(self) -> None:
+    async def start(self, *arguments: str) -> None:
         """As a server: waits until its port is bound."""
-        self._process = self._spawn()
+        self._process = self._spawn(*arguments)
         with trio.move_on_after(START_LIMIT):
             while self.is_running:
                 if not is_free(self.port):
@@ -384,8 +390,34 @@ class SipProcess:
             await sender.sendto("\r\n".join(lines).encode(), (HOST, self.port))
 
 
+@attrs.frozen
+class Invite:
+    """A call as the carrier was asked for it."""
+
+    number: str
+    caller_id: str
+
+
 class Carrier(SipProcess):
     """The far end of a gateway."""
+
+    @property
+    def _messages(self) -> Path:
+        return self.laboratory.directory / f"log/{self._stem}.messages"
+
+    async def start(self, *arguments: str) -> None:
+        await super().start("-trace_msg", "-message_file", str(self._messages), "-message_overwrite", "true", *arguments)
+
+    def invites(self) -> list[Invite]:
+        """The calls it was asked for so far, in order; one that was sent again counts once."""
+        text = self._messages.read_text(errors="replace") if self._messages.exists() else ""
+        found: dict[str, Invite] = {}
+        for message in re.findall(r"^INVITE sip:.*?\r?\n\r?\n", text, re.DOTALL | re.MULTILINE):
+            number, caller_id = re.search(r"^INVITE sip:([^@]*)@", message), re.search(r"^From:.*<sip:([^@]*)@", message, re.M)
+            call_id = re.search(r"^Call-ID: *(\S+)", message, re.M)
+            if number and caller_id and call_id:
+                found.setdefault(call_id[1], Invite(number[1], caller_id[1]))
+        return list(found.values())
 
 
 class Phones(SipProcess):
