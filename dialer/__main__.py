@@ -111,8 +111,9 @@ def campaign_add(file: Path, config: ConfigOption = DEFAULT_CONFIG) -> None:
 async def _keep_campaign(database: Database, campaign: Campaign) -> store.Saved:
     saved = await database.write(partial(_save_campaign, campaign=campaign))
     look_again = partial(store.reconsider, campaign_row_id=saved.row.id or 0, now=right_now())
-    while saved.changed and await database.write(look_again):
-        await trio.lowlevel.checkpoint()
+    looked_at = 1 if saved.changed else 0
+    while looked_at:
+        looked_at = await database.write(look_again)
     return saved
 
 
