@@ -20,6 +20,7 @@ from campaigns.list_rows import Chunk, RowReader, Task
 from campaigns.list_worker import HEAD, Rows, framed
 from dialer.errors import UnavailableError
 
+PROGRAM = "campaigns.list_worker"
 AHEAD: Final = 3  # chunks that a process may have and not yet have answered: some megabytes
 
 _chunk_in = msgspec.msgpack.Decoder(Chunk)
@@ -105,7 +106,7 @@ async def worker_readers(task: Task, count: int) -> AsyncIterator[Readers]:
     try:
         for _ in range(count):
             process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "campaigns.list_worker"],
+                [sys.executable, "-m", PROGRAM],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is the importer's to answer
