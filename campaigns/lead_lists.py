@@ -87,7 +87,6 @@ def change_list(
         setattr(row, field, value)
     row.updated_at = now
     session.add(row)
-    audit.note(
-        session, who=who, action="change", kind="list", subject=f"{campaign}/{name}", before=before, after=values, now=now
-    )  # fmt: skip
+    subject = f"{campaign}/{name}"
+    audit.note(session, who=who, action="change", kind="list", subject=subject, before=before, after=values, now=now)
     return row

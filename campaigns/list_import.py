@@ -44,6 +44,7 @@ SHOWN_FIRST: Final = 5  # leads that a dry run shows
 SAMPLE: Final = 200  # rows to guess columns from
 WORTH_WORKERS: Final = 2_000_000  # bytes; less is read before a process has started
 WORKERS: Final = 2
+REST: Final = 0.4  # of the time that a chunk took, before the next: room for the writes of others
 _LONGEST_LIST_NAME: Final = 63
 
 Progress = Callable[[int, int, int], None]
@@ -346,12 +347,12 @@ async def _discard(database: Database, import_id: int) -> None:
 
 
 async def _in_turn(database: Database, work: Callable[[Session], T]) -> T:
-    """Write, and stay away for as long as that took.
+    """Write, and stay away for a good part of the time that took.
 
     SQLite does not queue its writers: another process looks now and then whether the database is free. Chunk upon
     chunk would leave it no chance to find it so, and a daemon's writes would time out.
     """
     began = trio.current_time()
     result = await database.write(work)
-    await trio.sleep(trio.current_time() - began)
+    await trio.sleep((trio.current_time() - began) * REST)
     return result

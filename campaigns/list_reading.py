@@ -99,9 +99,9 @@ def open_table(
 
 @contextmanager
 def _csv(path: Path, encoding: str | None, delimiter: str | None) -> Iterator[Table]:
-    encoding, told = _encoding(path, encoding)
-    with path.open("rb") as raw, _complaints_of(path, encoding):
-        with io.TextIOWrapper(raw, encoding=encoding, newline="") as text:
+    used, told = _encoding(path, encoding)
+    with path.open("rb") as raw, _complaints_of(path, used):
+        with io.TextIOWrapper(raw, encoding=used, newline="") as text:
             divided, skipped = _delimiter(text, delimiter)
             reader = csv.reader(_lines(path, text), delimiter=divided, strict=True)
             header = [cell.strip() for cell in _next_row(path, reader, skipped + 1) or []]
@@ -226,21 +226,25 @@ def _lines(path: Path, file: TextIO) -> Iterator[str]:
 
 def _csv_rows(path: Path, reader: Any, skipped: int) -> Rows:
     lines = reader.line_num
-    while True:
-        line = lines + skipped + 1  # a row may go over several
-        cells = _next_row(path, reader, line)
-        if cells is None:
-            return
-        lines = reader.line_num
-        if cells and (cells[0] or any(cell.strip() for cell in cells)):
-            yield line, cells
+    try:
+        for cells in reader:
+            line = lines + skipped + 1  # a row may go over several
+            lines = reader.line_num
+            if cells and (cells[0] or any(cell.strip() for cell in cells)):
+                yield line, cells
+    except csv.Error as error:
+        raise _bad_quotes(path, lines + skipped + 1, error) from None
 
 
 def _next_row(path: Path, reader: Iterator[list[str]], line: int) -> list[str] | None:
     try:
         return next(reader, None)
     except csv.Error as error:
-        raise InputRefusedError(f"{path}, line {line}: {error}; check the quotes there; nothing was added") from None
+        raise _bad_quotes(path, line, error) from None
+
+
+def _bad_quotes(path: Path, line: int, error: csv.Error) -> InputRefusedError:
+    return InputRefusedError(f"{path}, line {line}: {error}; check the quotes there; nothing was added")
 
 
 # XLSX

@@ -127,11 +127,9 @@ class RowReader:
         # Columns without a name are kept only where there is something in them.
         self._unnamed = {index for name, index in self._fields if name == f"column {index + 1}"}
         self._roles: Mapping[Role, int] = columns.roles
-        self._only_number = task.numbers[0] if len(task.numbers) == 1 else None
+        self._several = len(task.numbers) > 1
         self._placed = any(role in columns.roles for role in ("timezone", "region", "postal_code"))
-        self._more = any(
-            role in columns.roles for role in ("account", "priority", "list", "consent_at", "consent_evidence", "callback_at")
-        )  # fmt: skip
+        self._more = not columns.roles.keys() <= {"number", "external_key", "timezone", "region", "postal_code"}
         self._zones_json: dict[tuple[str, ...], str] = {}
         self._notes: Counter[str] = Counter()
 
@@ -158,17 +156,14 @@ class RowReader:
             cells = cells[: self._width] + [""] * (
                 self._width - len(cells)
             )  # spreadsheets drop empty ones at the end
-        for cell in cells:
-            if "\0" in cell:
-                return _refusal(line, cell, "there is a NUL character in it", raw)
+        if "\0" in "".join(cells):
+            cell = next(cell for cell in cells if "\0" in cell)
+            return _refusal(line, cell, "there is a NUL character in it", raw)
         value = ""
         try:
             where = self._where(cells) if self._placed else _ANYWHERE
             value = cells[self._task.numbers[0]]
-            if self._only_number is not None:
-                numbers = [self._number(value, where)]
-            else:
-                numbers = self._numbers(cells, where)
+            numbers = self._numbers(cells, where) if self._several else [self._number(value, where)]
             return self._lead(cells, numbers, where)
         except _WrongValueError as error:
             return _refusal(line, error.value, str(error), raw)

@@ -1,4 +1,4 @@
-"""Rows to leads in processes of their own: a list of a million is read on all cores, and the importer only hands over.
+"""Rows to leads in processes of their own: a long list is read on all cores, and the importer only hands over.
 
 Rows go to the processes in turn and come back in order; each has a few chunks on its way, so that what is in memory
 is bounded. The program they run, and what goes through their pipes, is told in `list_worker`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
@@ -20,6 +20,7 @@ from campaigns.list_rows import Chunk, RowReader, Task
 from campaigns.list_worker import HEAD, Rows, framed
 from dialer.errors import UnavailableError
 
+PROGRAM = "campaigns.list_worker"
 AHEAD: Final = 3  # chunks that a process may have and not yet have answered: some megabytes
 
 _chunk_in = msgspec.msgpack.Decoder(Chunk)
@@ -36,7 +37,7 @@ class Readers(Protocol):
         """No more rows come."""
         ...
 
-    def chunks(self) -> AsyncIterator[Chunk]:
+    def chunks(self) -> AsyncGenerator[Chunk, None]:
         """What became of each chunk, in order, until all are told."""
         ...
 
@@ -66,7 +67,7 @@ class WorkerReaders:
     async def done(self) -> None:
         await self._given.aclose()
 
-    async def chunks(self) -> AsyncIterator[Chunk]:
+    async def chunks(self) -> AsyncGenerator[Chunk, None]:
         async for turn in self._given_out:
             one = self._processes[turn]
             chunk = _chunk_in.decode(await _receive(one.process))
@@ -87,7 +88,7 @@ class OwnReaders:
     async def done(self) -> None:
         await self._given.aclose()
 
-    async def chunks(self) -> AsyncIterator[Chunk]:
+    async def chunks(self) -> AsyncGenerator[Chunk, None]:
         async for rows in self._given_out:
             yield await trio.to_thread.run_sync(self._reader.chunk, rows)
 
@@ -105,7 +106,7 @@ async def worker_readers(task: Task, count: int) -> AsyncIterator[Readers]:
     try:
         for _ in range(count):
             process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "campaigns.list_worker"],
+                [sys.executable, "-m", PROGRAM],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is the importer's to answer

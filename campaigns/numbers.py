@@ -218,8 +218,14 @@ class _Plan:
         self._geographic = frozenset(
             kind for kind, number_type in _TYPES.items() if is_number_type_geographical(number_type, int(code))
         )
-        known = [key for key in TIMEZONE_DATA if key.startswith(code)]
-        self._prefix_lengths = sorted({len(key) for key in known if len(key) > len(code)}, reverse=True)
+        # Which lengths of prefixes there are, by the first digits: mostly one or none, where there could be eight.
+        self._head = len(code) + 3
+        lengths: dict[str, set[int]] = {}
+        for key in TIMEZONE_DATA:
+            if key.startswith(code) and len(key) > len(code):
+                lengths.setdefault(key[: self._head], set()).add(len(key))
+        self._short = sorted({len(head) for head in lengths if len(head) < self._head}, reverse=True)
+        self._lengths = {head: sorted(found, reverse=True) for head, found in lengths.items()}
         self._everywhere = _zones(code)
         self._area_codes = area_codes() if code == "1" else {}
 
@@ -248,7 +254,10 @@ class _Plan:
 
     def _zones(self, digits: str, kind: str) -> tuple[str, ...]:
         if kind in self._geographic:
-            for length in self._prefix_lengths:
+            for length in self._lengths.get(digits[: self._head], ()):
+                if digits[:length] in TIMEZONE_DATA:
+                    return _zones(digits[:length])
+            for length in self._short:
                 if digits[:length] in TIMEZONE_DATA:
                     return _zones(digits[:length])
         elif kind not in _SOMEWHERE:

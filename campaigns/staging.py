@@ -230,7 +230,7 @@ _Placed = tuple[int, StagedLead]  # a lead and the list it goes to
 def _values_in(connection: Connection, column: str) -> str:
     """SQL for `column` being one of the JSON array or array `:wanted`: a parameter each would be compiled anew."""
     if connection.dialect.name == "sqlite":
-        return f"{column} IN (SELECT value FROM json_each(:wanted))"
+        return f"{column} IN (SELECT value FROM json_each(:wanted))"  # noqa: S608
     return f"{column} = ANY(:wanted)"
 
 
@@ -279,7 +279,8 @@ def known_numbers(
 ) -> Mapping[str, Sequence[_Known]]:
     """The leads that are known by one of `numbers`: by their first one, whichever of them is to be called next."""
     connection = session.connection()
-    mine = "" if unique_in == "everywhere" else " AND campaign_id = :campaign_id"
+    # The plus keeps SQLite from looking through the whole campaign for each chunk, by another index.
+    mine = "" if unique_in == "everywhere" else " AND +campaign_id = :campaign_id"
     found: dict[str, list[_Known]] = {}
     query = " UNION ALL ".join(
         f"SELECT {column}, id, campaign_id, list_id FROM lead WHERE {_values_in(connection, column)}{also}{mine}"  # noqa: S608
@@ -474,10 +475,11 @@ def known_keys(
 ) -> Mapping[str, Sequence[_KnownByKey]]:
     """The leads whose external key is one of `keys`."""
     connection = session.connection()
-    mine = "" if unique_in == "everywhere" else " AND campaign_id = :campaign_id"
+    # The index of keys begins with the campaign.
+    mine = "campaign_id IN (SELECT id FROM campaign)" if unique_in == "everywhere" else "campaign_id = :campaign_id"
     query = (
         f"SELECT {_KNOWN_BY_KEY} FROM lead WHERE {_values_in(connection, 'external_key')}"  # noqa: S608
-        f" AND external_key IS NOT NULL{mine}"
+        f" AND external_key IS NOT NULL AND {mine}"
     )
     found: dict[str, list[_KnownByKey]] = {}
     values = {"wanted": _wanted(connection, keys), "campaign_id": campaign_row_id}
@@ -492,7 +494,7 @@ _DETAILS: Final = ("fields", "account", "priority", "consent_at", "consent_evide
 def _update_of(known: _KnownByKey, lead: StagedLead, now: datetime) -> _Update:
     """All that a list may say of a lead, but never its status or its attempts.
 
-    The numbers of a lead in a call stay as they are, since what that call's end does is told by them. The number whose
+    The numbers of a lead in a call stay as they are: what becomes of it at the end is told by them. The number whose
     turn it is keeps it, if the lead still has it.
     """
     # A list without a column for consent or account does not take away what is known of them.

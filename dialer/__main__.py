@@ -33,6 +33,7 @@ from dialer.command_line import (
     write,
 )
 from dialer.errors import ConfigurationError, DialerError, InputRefusedError, UnavailableError
+from dialer.lead_commands import leads_app, list_app
 from dialer.log import configure_logging
 from dialer.rule_commands import campaign_dry_run, check_lead, dnc_app, show_audit
 from dialer.settings import load_settings
@@ -45,11 +46,11 @@ EX_CONFIG: Final = 78
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 campaign_app = typer.Typer(no_args_is_help=True, help="Campaigns: add, list, start, pause, stop.")
-leads_app = typer.Typer(no_args_is_help=True, help="Lists of leads.")
 report_app = typer.Typer(no_args_is_help=True, help="Reports, read from the database: abandonment.")
 agent_app = typer.Typer(no_args_is_help=True, help="Agents: ready, pause, logout, hangup, offer, accept, skip.")
 app.add_typer(campaign_app, name="campaign")
 app.add_typer(leads_app, name="leads")
+app.add_typer(list_app, name="list")
 app.add_typer(agent_app, name="agent")
 app.add_typer(report_app, name="report")
 app.add_typer(dnc_app, name="dnc")
@@ -199,34 +200,6 @@ def campaign_pause(name: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
 def campaign_stop(name: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Begin no further call and take back those that ring; conversations go on."""
     _set_status(name, CampaignStatus.STOPPED, config)
-
-
-@leads_app.command("import")
-def leads_import(
-    file: Path,
-    campaign: CampaignOption,
-    config: ConfigOption = DEFAULT_CONFIG,
-    number_column: Annotated[
-        str | None, typer.Option(help="The column with the numbers, if not found by name.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Import a CSV list of leads; good rows are kept, each refused one is told by line."""
-    from campaigns.list_import import import_csv
-
-    settings = load_settings(config)
-    report = in_database(
-        settings, lambda database: import_csv(database, file, campaign, now=right_now(), number_column=number_column)
-    )
-    if as_json:
-        refused = [{"line": one.line, "value": one.value, "reason": one.reason} for one in report.refused]
-        typer.echo(json.dumps({"added": report.added, "duplicates": report.duplicates, "refused": refused}))
-    else:
-        for one in report.refused:
-            typer.echo(f"{file}: line {one.line}: {one.reason}", err=True)
-        kept = f"{report.added} leads added, {report.duplicates} were there already"
-        typer.echo(f"{file}: {kept}, {len(report.refused)} refused")
-    tell_daemon(settings)
 
 
 @agent_app.command("ready")

@@ -28,7 +28,8 @@ INTO_THEM = """
 """
 LAST_CALLED = "UPDATE lead SET last_called_at = (SELECT max(closed_at) FROM attempt WHERE lead_id = lead.id)"
 CARRY_OUT = """
-    INSERT INTO lead (campaign_id, number, zones, external_key, fields, status, attempts, due_at, created_at, updated_at)
+    INSERT INTO lead
+        (campaign_id, number, zones, external_key, fields, status, attempts, due_at, created_at, updated_at)
     SELECT campaign_id, number, zones, external_key, fields, 'new', 0, sealed_at, sealed_at, sealed_at
     FROM staged_lead JOIN list_import ON list_import.id = import_id
     WHERE sealed_at IS NOT NULL ORDER BY staged_lead.id ON CONFLICT DO NOTHING
