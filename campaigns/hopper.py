@@ -32,7 +32,7 @@ from campaigns.lead import WITHDRAWN, LeadNumber, LeadStatus, Queue, numbers_fro
 from campaigns.recycle import History
 from campaigns.rules import suppression
 from campaigns.rules.callable import RuleBook
-from campaigns.rules.candidate import Candidate
+from campaigns.rules.candidate import Candidate, PastCall
 from campaigns.rules.verdict import Verdict
 from campaigns.slots import Fit, Slot, Slots, needed_since
 from campaigns.tables import RESTING, AttemptRow, LeadRow
@@ -203,13 +203,13 @@ class Leasing:
         self._idle_agents = idle_agents
         self._in_turn = in_turn
         self._looked = 0
+        self._calls: dict[int, Sequence[PastCall]] = {}  # to a lead that may be called, to its number and account
         self._unfitted = 0
         self._taken: list[tuple[_Row, Fit]] = []
         self._put_off: dict[tuple[datetime, str], list[int]] = defaultdict(list)
         self._ended: dict[LeadStatus, list[int]] = defaultdict(list)
         self._blocked: Counter[str] = Counter()
         self._places: dict[tuple[str, str | None], Verdict] = {}
-        self._histories = Histories()
 
     def find(self) -> None:
         """Looks for leads that may be called, until each slot has one."""
@@ -322,12 +322,12 @@ class Leasing:
         candidates = [candidate_of(row.id, row) for row in rows]
         forbidden = suppression_store.entries_for(self._session, [one.number for one in candidates])
         since = self._needed_since()
-        if since is not None:
-            self._histories = attempt_history.of(self._session, candidates, since)
+        histories = attempt_history.of(self._session, candidates, since) if since is not None else Histories()
         for row, candidate in zip(rows, candidates, strict=True):
+            calls = [*histories.of(candidate), *self._just_taken(candidate)] if since is not None else ()
             verdict = self._book.verdict(
                 candidate,
-                self._histories.of(candidate),
+                calls,
                 forbidden.get(candidate.number, ()),
                 self._now,
                 place=self._place(row, candidate),
@@ -335,9 +335,17 @@ class Leasing:
             if verdict.allowed:
                 verdict = self._agent_verdict(row) or verdict
             if verdict.allowed:
+                self._calls[row.id] = calls
                 yield row
             else:
                 self._note(row, verdict)
+
+    def _just_taken(self, candidate: Candidate) -> Iterator[PastCall]:
+        """Calls of this very lease to the candidate's number or account: they count as if they were made already."""
+        for row, fit in self._taken:
+            if row.number == candidate.number or (row.account is not None and row.account == candidate.account):
+                seller, gateway = self._campaign.seller, fit.slot.gateway
+                yield PastCall(self._now, self._campaign_id, seller, row.id, row.number, row.account, gateway)
 
     def _needed_since(self) -> datetime | None:
         """How far back calls must be known: as rules ask, and today's where trunks count by the day."""
@@ -376,11 +384,11 @@ class Leasing:
 
     def _fit(self, row: _Row) -> bool:
         """Gives `row` a slot; False if there is none for it."""
-        failed = History.from_json(row.history).failed_gateways
+        failed, calls = History.from_json(row.history).failed_gateways, self._calls.pop(row.id)
         if self._book.caps_gateways:
-            candidate = candidate_of(row.id, row)
-            failed += tuple(self._book.full_gateways(candidate, self._histories.of(candidate), self._now))
-        fit = self._slots.fit(row.number, row.region, self._histories.to_number(row.number), failed)
+            failed += tuple(self._book.full_gateways(candidate_of(row.id, row), calls, self._now))
+        to_number = [call for call in calls if call.number == row.number]
+        fit = self._slots.fit(row.number, row.region, to_number, failed)
         if isinstance(fit, Fit):
             self._taken.append((row, fit))
             return True
