@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from math import ceil
 from typing import Any, Final, Protocol
@@ -163,10 +163,10 @@ def lease(
     """A lead for each of `slots`, or as many as are callable at `now`, in order; the rest of the slots stay unused.
 
     `trunks` are all that the campaign may use, by name, with or without a slot: a lead that none of them may carry
-    is put off, one that only the slots at hand do not fit stays where it is and is counted as unfitted. With `in_turn`
-    nobody goes before it: a slot stays unused for it, and the caller asks again with slots of other trunks. Call-backs
-    for one agent are leased only while `idle_agents` has them; None stands for all. In preview leads are leased to be
-    offered: nothing goes out before `send`.
+    is put off, one that only the slots at hand do not fit stays where it is and is counted as unfitted. With
+    `in_turn` nobody goes before it: a slot stays unused for it, and the caller asks again with slots of other trunks.
+    Call-backs for one agent are leased only while `idle_agents` has them; None stands for all. In preview leads are
+    leased to be offered: nothing goes out before `send`.
 
     Fewer may come than there are when a great many had to be put off: they come next time.
     """
@@ -206,6 +206,7 @@ class Leasing:
         self._calls: dict[int, Sequence[PastCall]] = {}  # to a lead that may be called, to its number and account
         self._unfitted = 0
         self._taken: list[tuple[_Row, Fit]] = []
+        self._new_calls: dict[str | tuple[str, str], list[PastCall]] = defaultdict(list)  # by number, by account
         self._put_off: dict[tuple[datetime, str], list[int]] = defaultdict(list)
         self._ended: dict[LeadStatus, list[int]] = defaultdict(list)
         self._blocked: Counter[str] = Counter()
@@ -340,12 +341,21 @@ class Leasing:
             else:
                 self._note(row, verdict)
 
-    def _just_taken(self, candidate: Candidate) -> Iterator[PastCall]:
+    def _just_taken(self, candidate: Candidate) -> Iterable[PastCall]:
         """Calls of this very lease to the candidate's number or account: they count as if they were made already."""
-        for row, fit in self._taken:
-            if row.number == candidate.number or (row.account is not None and row.account == candidate.account):
-                seller, gateway = self._campaign.seller, fit.slot.gateway
-                yield PastCall(self._now, self._campaign_id, seller, row.id, row.number, row.account, gateway)
+        of_number = self._new_calls.get(candidate.number, ())
+        if candidate.account is None:
+            return of_number
+        of_account = self._new_calls.get(("account", candidate.account), ())
+        return [*of_number, *(call for call in of_account if call.number != candidate.number)]
+
+    def _take(self, row: _Row, fit: Fit) -> None:
+        self._taken.append((row, fit))
+        seller, gateway = self._campaign.seller, fit.slot.gateway
+        call = PastCall(self._now, self._campaign_id, seller, row.id, row.number, row.account, gateway)
+        self._new_calls[row.number].append(call)
+        if row.account is not None:
+            self._new_calls["account", row.account].append(call)
 
     def _needed_since(self) -> datetime | None:
         """How far back calls must be known: as rules ask, and today's where trunks count by the day."""
@@ -390,7 +400,7 @@ class Leasing:
         to_number = [call for call in calls if call.number == row.number]
         fit = self._slots.fit(row.number, row.region, to_number, failed)
         if isinstance(fit, Fit):
-            self._taken.append((row, fit))
+            self._take(row, fit)
             return True
         if fit is None:
             self._unfitted += 1
@@ -403,7 +413,7 @@ class Leasing:
     def _shown(self, day: date) -> Counter[str]:
         numbers = [one.number for trunk in self._trunks.values() for one in trunk.caller_ids]
         rows = self._connection.execute(_SHOWN, {"_day": day, "_numbers": numbers})
-        return Counter({number: calls for number, calls in rows})
+        return Counter({row.caller_id: row.calls for row in rows})
 
     # What is written.
 
