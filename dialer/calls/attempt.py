@@ -20,13 +20,18 @@ import trio
 from campaigns.campaign import Campaign
 from campaigns.disposition import Disposition
 from campaigns.hopper import Lease
+from campaigns.opt_out import OptOut, by_key
+from campaigns.outcomes import default_name
 from campaigns.recycle import next_step
 from dialer.agents.agent import Phones, Wants
 from dialer.agents.roster import Claim
 from dialer.calls.failover import Sign, failure_of, goes_on, sign_of
 from dialer.calls.leg import HungUpBy, Leg
 from dialer.calls.live_calls import LegWatch
-from dialer.calls.originate import abandoned_message, agent_call, customer_call
+from dialer.calls.message import Message, apology
+from dialer.calls.opting_out import on_the_list_first
+from dialer.calls.originate import agent_call, customer_call
+from dialer.calls.playing import apology_ending, play_apology
 from dialer.calls.snapshot import exists
 from dialer.calls.trunks import others_for
 from dialer.calls.world import World
@@ -100,6 +105,7 @@ class Attempt:
         self._switch = world.switches[lease.switch]
         self._gateway = world.gateways[lease.gateway]
         self._ending = Ending()
+        self._message: Message | None = None  # that is played to whoever answered
         self._originated_at = world.clock.now()
         self._cancelled = False
         self._trunk_says = Sign.NEITHER
@@ -166,8 +172,9 @@ class Attempt:
                 if placed:
                     await self._follow(customer)
                     self._hear_of_trunk(customer.leg)
-                    await self._see_it_end(customer)
-                    await self._write_down(customer.leg)
+                    async with on_the_list_first(self._opt_out(customer.leg), self._world):
+                        await self._see_it_end(customer)
+                        await self._write_down(customer.leg)
                 told = True
             finally:
                 if not told and not self._goes_on_alone(customer.leg) and not customer.leg.ended:
@@ -176,7 +183,13 @@ class Attempt:
 
     def _goes_on_alone(self, leg: Leg) -> bool:
         """Whether the call is left to itself when the daemon stops; the next life finds it."""
-        return leg.bridged
+        return leg.bridged or (self._message is not None and leg.answered)
+
+    def _opt_out(self, leg: Leg) -> OptOut | None:
+        """What goes on the do-not-call list, if the person has pressed the key for it."""
+        if self._message is None or not self._message.opted_out(leg):
+            return None
+        return by_key(self.lease.number, self.uuid, self._campaign, self._world.clock.now())
 
     def _command(self) -> Originate:
         """Raises InputRefusedError."""
@@ -458,10 +471,8 @@ class Attempt:
         self._move(Phase.CLOSING)
         self._world.metrics.counts["abandoned"] += 1
         self._log.warning("abandoned", waited_seconds=self._campaign.connect_seconds)
-        if await self._ask(abandoned_message(self.uuid, self._campaign)):
-            await self._ask(Unschedule(self.uuid))  # the message ends by itself; it must not be cut short
-            with trio.move_on_after(self._world.calls.longest_message_seconds):
-                await customer.wait_until(lambda leg: leg.ended)
+        self._message = apology(self._campaign, customer.leg)
+        await play_apology(customer, self._message, self._world.calls.longest_message_seconds, self._ask, self._tell)
 
     async def _settle_nailed_up(self, claim: Claim, agent_leg: LegWatch, parks_before: int) -> None:
         """Sees the agent's leg parked again. A bridge that never came leaves it outside park without a word."""
@@ -521,6 +532,7 @@ class Attempt:
 
     async def _write_down(self, leg: Leg) -> None:
         """The record, the lead's next step and the result, in one transaction."""
+        self._note_message(leg)
         now = self._world.clock.now()
         record = record_of(
             leg,
@@ -535,7 +547,10 @@ class Attempt:
         )
         disposition = Disposition(record.disposition)
         self._world.metrics.counts[f"disposition_{disposition.value}"] += 1
-        await self._world.ledger.close(record, next_step(disposition, self.lease, self._campaign, now))
+        step = next_step(disposition, self.lease, self._campaign, now)
+        await self._world.ledger.close(
+            record, step, opt_out=self._opt_out(leg), default_outcome=default_name(self._campaign)
+        )
         self._log.info(
             "attempt_closed",
             number=self.lease.number,
@@ -545,6 +560,10 @@ class Attempt:
             wait_ms=record.wait_ms,
             talk_ms=record.talk_ms,
         )
+
+    def _note_message(self, leg: Leg) -> None:
+        if self._message is not None:
+            self._ending = apology_ending(leg, self._ending, self._message)
 
     def _recording_path(self) -> str:
         directory = self._world.switch_settings[self._switch.name].recordings_dir
