@@ -97,7 +97,7 @@ async def test_a_message_that_is_not_there_calls_nobody(tmp_path: Path) -> None:
 
         async def told() -> bool:
             why = (await home.daemon.desk.status())["campaigns"][0]["why"]
-            return why == "the switch 'fs' has no file /no.wav, which message names"
+            return bool(why == "the switch 'fs' has no file /no.wav, which message names")
 
         await eventually(told)
         assert home.switch.statistics().originated == 0

@@ -23,6 +23,7 @@ from campaigns.outcomes import default_name
 from campaigns.recycle import next_step
 from campaigns.tables import AttemptRow
 from dialer.agents.roster import Claim
+from dialer.calls.asking import ask, tell
 from dialer.calls.gateway import Gateway
 from dialer.calls.leg import HungUpBy, Leg
 from dialer.calls.live_calls import LegWatch
@@ -33,7 +34,7 @@ from dialer.calls.snapshot import Snapshot, exists
 from dialer.calls.world import World
 from dialer.clock import microseconds
 from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
-from dialer.esl.commands import Command, GetVariable, Kill, Unschedule
+from dialer.esl.commands import GetVariable, Kill, Unschedule
 from dialer.esl.link import CommandRefusedError
 from dialer.esl.switch import Switch
 from dialer.records.cdr import Ending, disposition_of, record_of
@@ -135,7 +136,7 @@ async def resolve_attempt(
             watch.become(watch.leg.found(now_us, bridged_with=other_leg))
             await _adopt_slot(gateway, row)
             log.info("conversation_adopted", attempt=row.uuid)
-            await _ask(switch, Unschedule(row.uuid))
+            await ask(switch, Unschedule(row.uuid))
             if claim is not None:
                 with contextlib.suppress(UnavailableError):  # the lease is renewed by token all the same
                     await world.roster.bridged(claim)  # the former life may have died before it said so
@@ -159,7 +160,7 @@ async def resolve_attempt(
             if switch is not None and not watch.leg.ended:
                 if not other_leg:
                     log.info("leftover_call_hung_up", attempt=row.uuid)
-                await _ask(switch, Kill(row.uuid, "NORMAL_CLEARING" if watch.leg.answered else "ORIGINATOR_CANCEL"))
+                await ask(switch, Kill(row.uuid, "NORMAL_CLEARING" if watch.leg.answered else "ORIGINATOR_CANCEL"))
                 with trio.move_on_after(HANGUP_SECONDS):
                     await watch.wait_until(lambda leg: leg.ended)
             if watch.leg.ended:
@@ -187,14 +188,14 @@ async def _let_hear(watch: LegWatch, application: str, campaign: Campaign, world
     """
     is_broadcast = campaign.mode == "broadcast"
     message = broadcast_message(campaign) if is_broadcast else apology(campaign, watch.leg)
-    longest_seconds, tell = world.calls.longest_message_seconds, partial(_tell, switch)
+    longest_seconds, tell_it = world.calls.longest_message_seconds, partial(tell, switch)
     if is_broadcast or application in ("playback", "park"):
         with contextlib.suppress(CommandRefusedError, UnavailableError, OutcomeUnknownError):
             key = await switch.run_command(GetVariable(watch.leg.uuid, "playback_terminator_used"))
             watch.become(watch.leg.remembered(key.strip()))
-        await follow_message(watch, message, longest_seconds, tell)
+        await follow_message(watch, message, longest_seconds, tell_it)
     else:
-        await play_apology(watch, message, longest_seconds, partial(_ask, switch), tell)
+        await play_apology(watch, message, longest_seconds, partial(ask, switch), tell_it)
     return message
 
 
@@ -263,17 +264,3 @@ async def _still_there(switch: Switch, uuid: str) -> bool:
     except (UnavailableError, OutcomeUnknownError) as error:
         log.warning("attempt_not_asked_for", attempt=uuid, error=str(error))
         return True
-
-
-def _tell(switch: Switch, command: Command) -> None:
-    with contextlib.suppress(UnavailableError):
-        switch.submit(command)
-
-
-async def _ask(switch: Switch, command: Command) -> bool:
-    try:
-        await switch.run_command(command)
-    except (CommandRefusedError, InputRefusedError, UnavailableError, OutcomeUnknownError) as error:
-        log.debug("recovery_command_failed", error=str(error))
-        return False
-    return True
