@@ -15,6 +15,7 @@ import attrs
 from sqlalchemy import SmallInteger, String, bindparam, case, func, insert, text, tuple_, update
 from sqlmodel import Session, SQLModel, col, select
 
+from campaigns import outcomes
 from campaigns.abandonment_counts import count_call
 from campaigns.campaign import Campaign, CampaignStatus, dump, load
 from campaigns.disposition import UNCOUNTED, Disposition
@@ -260,8 +261,12 @@ _STEP_LEAD = (
 _CDR_COLUMNS = tuple(_cdr.c.keys())
 
 
-def close_attempt(session: Session, cdr: CdrRow, step: NextStep, now: datetime) -> bool:
+def close_attempt(
+    session: Session, cdr: CdrRow, step: NextStep, now: datetime, *, default_outcome: str | None = None
+) -> bool:
     """End an attempt: its CDR, the count of abandoned calls, the attempt's end and the lead's next step; all or none.
+
+    A conversation is called `default_outcome` unless its agent has said otherwise; then the step is another too.
 
     False, and nothing changed, when the attempt has been closed before: so it may be tried again by whoever does not
     know whether it was done. InputRefusedError when there never was such an attempt, or its leasing was taken back.
@@ -282,6 +287,7 @@ def close_attempt(session: Session, cdr: CdrRow, step: NextStep, now: datetime) 
         return False
     connection.execute(_INSERT_CDR, {name: getattr(cdr, name) for name in _CDR_COLUMNS})
     count_call(connection, cdr)
+    step = outcomes.at_close(session, cdr, step, default_outcome, now)
     step_lead(session, cdr.lead_id, step, now, disposition=cdr.disposition, uncounted=int(not counted))
     return True
 

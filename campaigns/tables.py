@@ -316,6 +316,11 @@ class CallOutcomeRow(SQLModel, table=True):
     """What an agent said of a conversation, in the campaign's own words; beside the CDR, which is never changed."""
 
     __tablename__ = "call_outcome"
+    __table_args__ = (
+        # What was said lately, by whom; and how often what of a campaign, without reading the rows.
+        Index("ix_call_outcome_set", "set_at", "agent"),
+        Index("ix_call_outcome_campaign", "campaign_id", "set_at", "name"),
+    )
 
     attempt_uuid: str = Field(primary_key=True, max_length=36, foreign_key="attempt.uuid")
     campaign_id: int = Field(foreign_key="campaign.id")
@@ -326,6 +331,8 @@ class CallOutcomeRow(SQLModel, table=True):
     note: str | None = Field(default=None, sa_type=Text)
     callback_at: datetime | None = _moment(nullable=True)
     callback_agent: str | None = Field(default=None, max_length=64)
+    # JSON: the lead as it was before the step that this led to; another outcome's step begins there.
+    before: str = Field(default="{}", sa_type=Text)
     set_at: datetime = _moment()
 
 

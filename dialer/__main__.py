@@ -15,10 +15,11 @@ import trio.lowlevel
 import typer
 from sqlmodel import Session
 
-from campaigns import audit, store
+from campaigns import audit, outcomes, store
 from campaigns.campaign import Campaign, CampaignStatus, parse_campaign
 from campaigns.database import Database
-from campaigns.tables import CdrRow
+from campaigns.sound_files import SoundFile, note_sound_files, read_sound_files
+from campaigns.tables import CallOutcomeRow, CdrRow
 from dialer import door
 from dialer.command_line import (
     DEFAULT_CONFIG,
@@ -36,7 +37,7 @@ from dialer.errors import ConfigurationError, DialerError, InputRefusedError, Un
 from dialer.lead_commands import leads_app, list_app
 from dialer.log import configure_logging
 from dialer.rule_commands import campaign_dry_run, check_lead, dnc_app, show_audit
-from dialer.settings import load_settings
+from dialer.settings import Settings, load_settings
 from dialer.text_table import safe_cell
 
 # sysexits.h. systemd must not restart what only a person can mend: RestartPreventExitStatus=78.
@@ -47,7 +48,9 @@ EX_CONFIG: Final = 78
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 campaign_app = typer.Typer(no_args_is_help=True, help="Campaigns: add, list, start, pause, stop.")
 report_app = typer.Typer(no_args_is_help=True, help="Reports, read from the database: abandonment.")
-agent_app = typer.Typer(no_args_is_help=True, help="Agents: ready, pause, logout, hangup, offer, accept, skip.")
+agent_app = typer.Typer(
+    no_args_is_help=True, help="Agents: ready, pause, logout, hangup, offer, accept, skip, dispose."
+)
 app.add_typer(campaign_app, name="campaign")
 app.add_typer(leads_app, name="leads")
 app.add_typer(list_app, name="list")
@@ -102,15 +105,25 @@ def campaign_add(file: Path, config: ConfigOption = DEFAULT_CONFIG) -> None:
         if settings.gateway_named(gateway) is None:
             names = ", ".join(one.name for one in settings.gateway)
             raise InputRefusedError(f"{file}: gateways: {config} has no gateway {gateway!r}; it has {names}")
-    saved: store.Saved = in_database(settings, partial(_keep_campaign, campaign=campaign))
+    sounds, unread = read_sound_files(campaign)
+    for setting, reason in unread.items() if _plays_here(campaign, settings) else ():
+        typer.echo(f"{file}: {setting}: {reason}; nobody is called until the switch has it", err=True)
+    saved: store.Saved = in_database(settings, partial(_keep_campaign, campaign=campaign, sounds=sounds))
     what = "changed" if saved.changed else "the same"
     if saved.created:
         what = f"added; start it with `dialer campaign start {campaign.name}`"
     typer.echo(f"campaign {campaign.name}: {what}{tell_daemon(settings) if saved.changed else ''}")
 
 
-async def _keep_campaign(database: Database, campaign: Campaign) -> store.Saved:
-    saved = await database.write(partial(_save_campaign, campaign=campaign))
+def _plays_here(campaign: Campaign, settings: Settings) -> bool:
+    """Whether the campaign's switches most likely have the files of this machine."""
+    gateways = [settings.gateway_named(name) for name in campaign.gateways]
+    switches = {gateway.switch for gateway in gateways if gateway is not None}
+    return all(one.is_here for one in settings.switch if one.name in switches)
+
+
+async def _keep_campaign(database: Database, campaign: Campaign, sounds: Sequence[SoundFile]) -> store.Saved:
+    saved = await database.write(partial(_save_campaign, campaign=campaign, sounds=sounds))
     look_again = partial(store.reconsider, campaign_row_id=saved.row.id or 0, now=right_now())
     looked_at = 1 if saved.changed else 0
     while looked_at:
@@ -118,9 +131,10 @@ async def _keep_campaign(database: Database, campaign: Campaign) -> store.Saved:
     return saved
 
 
-def _save_campaign(session: Session, campaign: Campaign) -> store.Saved:
+def _save_campaign(session: Session, campaign: Campaign, sounds: Sequence[SoundFile]) -> store.Saved:
     now = right_now()
     saved = store.add_campaign(session, campaign, now)
+    note_sound_files(session, campaign.name, sounds, audit.this_person(), now)
     if saved.created or saved.changed:
         before = saved.before.model_dump(mode="json") if saved.before is not None else None
         audit.note(
@@ -255,6 +269,37 @@ def agent_skip(
     typer.echo(door.ask(load_settings(config).door.path, "agent_skip", extension=extension, reason=reason))
 
 
+@agent_app.command("dispose")
+def agent_dispose(
+    extension: str,
+    name: Annotated[str, typer.Argument(help="One of the campaign's dispositions.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    at: Annotated[
+        str,
+        typer.Option(help="A call-back's time, like \"2026-12-01 15:00\": on the person's clock, or with an offset."),
+    ] = "",
+    in_minutes: Annotated[float | None, typer.Option(min=0, help="Or the minutes until then.")] = None,
+    for_anyone: Annotated[
+        bool, typer.Option("--for-anyone/--for-me", help="Whose call-back it is; the agent's own, left out.")
+    ] = False,
+    note: Annotated[str, typer.Option(help="What else there is to tell, one line.")] = "",
+) -> None:
+    """Say what became of an agent's conversation, during it or for a while after it."""
+    path = load_settings(config).door.path
+    typer.echo(
+        door.ask(
+            path,
+            "agent_dispose",
+            extension=extension,
+            name=name,
+            at=at,
+            in_minutes=in_minutes,
+            for_anyone=for_anyone,
+            note=note,
+        )
+    )
+
+
 @app.command()
 def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Show what a running daemon does, and why it dials or does not."""
@@ -305,31 +350,34 @@ def cdr(
         row = await database.read(lambda session: store.get_campaign(session, campaign))
         writer = csv.writer(sys.stdout)
         if as_csv:
-            writer.writerow(CdrRow.model_fields)
+            writer.writerow([*CdrRow.model_fields, *outcomes.columns(None)])
         last: CdrRow | None = None
         while page := await database.read(partial(_page, campaign_id=row.id or 0, after=last)):
-            for record in page:
-                values = record.model_dump(mode="json")
+            for record, outcome in page:
+                values = record.model_dump(mode="json") | outcomes.columns(outcome)
                 if as_json:
                     typer.echo(json.dumps(values))
                 elif as_csv:
                     writer.writerow([safe_cell(value) for value in values.values()])
                 else:
-                    typer.echo(_cdr_line(record))
-            last = page[-1]
+                    typer.echo(_cdr_line(record, outcome))
+            last = page[-1][0]
 
     in_database(settings, export)
 
 
-def _page(session: Session, *, campaign_id: int, after: CdrRow | None) -> list[CdrRow]:
-    return list(store.cdrs(session, campaign_id, after=after))
+def _page(session: Session, *, campaign_id: int, after: CdrRow | None) -> list[tuple[CdrRow, CallOutcomeRow | None]]:
+    records = store.cdrs(session, campaign_id, after=after)
+    said = outcomes.of_calls(session, [record.attempt_uuid for record in records])
+    return [(record, said.get(record.attempt_uuid)) for record in records]
 
 
-def _cdr_line(record: CdrRow) -> str:
+def _cdr_line(record: CdrRow, outcome: CallOutcomeRow | None) -> str:
+    said = "" if outcome is None else f"  {outcome.name}"
     seconds = "" if record.talk_ms is None else f"{record.talk_ms / 1000:.1f} s"
     return (
         f"{record.originated_at:%Y-%m-%d %H:%M:%S}  {record.number:16} {record.disposition.value:14} "
-        f"{record.hangup_cause:28} {record.gateway:12} {record.agent or '':8} {seconds}"
+        f"{record.hangup_cause:28} {record.gateway:12} {record.agent or '':8} {seconds}{said}"
     )
 
 

@@ -14,6 +14,7 @@ import trio
 from campaigns import store
 from campaigns.campaign import Campaign, CampaignStatus
 from campaigns.database import Database
+from campaigns.outcomes import counts as said_counts
 from campaigns.store import CampaignSummary
 from campaigns.tables import CampaignRow
 from dialer.calls.attempt import Attempt, Phase
@@ -229,6 +230,7 @@ class CampaignDesk:
         campaign_id = row.id
         since = self._world.clock.now() - timedelta(hours=24)
         outcomes = await self._database.read(lambda session: store.disposition_counts(session, campaign_id, since))
+        said = await self._database.read(lambda session: said_counts(session, campaign_id, since))
         running = self._running.get(row.name)
         return {
             "name": row.name,
@@ -240,4 +242,5 @@ class CampaignDesk:
             "calls": self._count_phases(campaign_id),
             "leads": {status.value: count for status, count in summary.leads.items()},
             "outcomes_24h": {disposition.value: count for disposition, count in outcomes.items()},
+            "said_24h": dict(said),
         }

@@ -20,6 +20,7 @@ from dialer.calls.attempt import Attempt
 from dialer.calls.gateway import Gateway
 from dialer.calls.launch import begin
 from dialer.calls.screened import why_deaf
+from dialer.calls.sounds import why_mute
 from dialer.calls.trunks import Dispatcher, in_order
 from dialer.calls.world import World
 from dialer.campaign_pacing import CampaignPacing
@@ -173,11 +174,12 @@ class CampaignRunner:
         calls, hindrance = broadcast.allowed(self.campaign, switch, self._world, decision.calls, in_flight)
         if not calls:
             return hindrance
-        if self.campaign.listens_for_machines:
-            deaf = await why_deaf(switch, self._world)
-            if deaf:
-                self.pacing.held_by = HeldBy.CHANNELS
-                return deaf
+        unfit = await why_mute(self.campaign, switch, self._world)
+        if not unfit and self.campaign.listens_for_machines:
+            unfit = await why_deaf(switch, self._world)
+        if unfit:
+            self.pacing.held_by = HeldBy.CHANNELS
+            return unfit
         placed = await self._place(calls, able)
         self._world.throttle.begun(placed or 0)
         if placed is None:
@@ -228,7 +230,8 @@ class CampaignRunner:
         return len(found.leases)
 
     async def _lease_for(self, slots: Sequence[Slot], in_turn: bool) -> Leased:
-        found = await self._ledger.lease(self._book, slots, self._trunks(), in_turn=in_turn)
+        idle_agents = await self._idle_agents(slots[0].switch)
+        found = await self._ledger.lease(self._book, slots, self._trunks(), idle_agents, in_turn=in_turn)
         for rule, leads in found.blocked.items():  # every lead that a rule put off counts, by rule
             self._world.metrics.counts[f"blocked_by_{rule}"] += leads
         return found
@@ -242,6 +245,12 @@ class CampaignRunner:
         """The campaign's trunks, as far as they are configured."""
         gateways = (self._world.gateways.get(name) for name in self.campaign.gateways)
         return [gateway for gateway in gateways if gateway is not None]
+
+    async def _idle_agents(self, switch: str) -> frozenset[str] | None:
+        """Who is there for call-backs of their own; None where nobody can have promised any."""
+        if all(one.then != "callback" for one in self.campaign.dispositions):
+            return None
+        return await self._world.roster.idle_agents(self.campaign.team_name, switch)
 
     async def _say_why_no_leads(self) -> None:
         now, outlook = self._world.clock.now(), await self._ledger.outlook(self.campaign_id)

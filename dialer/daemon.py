@@ -3,7 +3,7 @@
 run_daemon
 ├─ database, Redis                       context managers: last closed
 └─ services                              links and everything that keeps house
-   ├─ switch × n, presence, roster, gateways, pacing, loop lag, door, signals
+   ├─ switch × n, presence, roster, wrap-up, gateways, pacing, loop lag, door, signals
    └─ phones                             nailed-up legs: need links to hang up
       └─ calls                           attempts, outlive their campaign's runner
          └─ dialing                      campaign runners: first to stop
@@ -49,6 +49,7 @@ from dialer.records.ledger import DatabaseLedger
 from dialer.settings import Settings, check_reloadable
 from dialer.shared_state import SharedState, open_shared_state, private_redis
 from dialer.switch_keeper import SwitchKeeper
+from dialer.wrap_up import WrapUp
 
 log = structlog.get_logger()
 
@@ -151,10 +152,13 @@ class Daemon:
         lease = CampaignLease(state, prefix=prefix, node=settings.node)
         self.campaigns = CampaignDesk(database, self.world, self.ledger, lease, self.pacing)
         self.phones = NailedUpPhones(self.world, self.campaigns.of_team)
-        self.desk = Desk(self.world, database, self.campaigns, self.phones, lambda: self.ledger.trouble, self.reload)
+        self.wrap_up = WrapUp(self.world, database, self.ledger, self.phones.agent_of)
+        self.desk = Desk(
+            self.world, database, self.campaigns, self.phones, self.wrap_up, lambda: self.ledger.trouble, self.reload
+        )
         self._load = load
         self.keepers = [
-            SwitchKeeper(switch, self.world, self.presence, self.phones, self.campaigns, self.ledger)
+            SwitchKeeper(switch, self.world, self.presence, self.phones, self.campaigns, self.ledger, self.wrap_up)
             for switch in self.switches.values()
         ]
 
@@ -173,6 +177,7 @@ class Daemon:
             services.start_soon(self.gateways.keep_house)
             services.start_soon(self.pacing.keep_house)
             services.start_soon(self.presence.run)
+            services.start_soon(self.wrap_up.run)
             await services.start(serve_door, door.path, int(door.mode, 8), self.desk.verbs())
             async with trio.open_nursery() as phones, trio.open_nursery() as calls:
                 self.roster.on_agent_freed(self.campaigns.wake_runners)

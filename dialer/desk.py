@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from sqlmodel import Session
 
-from campaigns import audit, store
+from campaigns import audit, outcomes, store
 from campaigns.database import Database
 from campaigns.tables import AgentLoginRow
 from dialer.agents.agent import AgentState, Phones, Wants
@@ -22,8 +23,12 @@ from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableErr
 from dialer.esl.commands import Kill, is_name
 from dialer.esl.link import CommandRefusedError
 from dialer.offer_desk import OfferDesk
+from dialer.wrap_up import WrapUp
 
 log = structlog.get_logger()
+
+# What agents have said is shown for so long.
+LATELY: Final = timedelta(hours=1)
 
 
 class Desk:
@@ -35,6 +40,7 @@ class Desk:
         database: Database,
         campaigns: CampaignDesk,
         phones: NailedUpPhones,
+        wrap_up: WrapUp,
         ledger_trouble: Callable[[], str],
         reload: Callable[[], str],
     ) -> None:
@@ -44,6 +50,7 @@ class Desk:
         self._phones = phones
         self._ledger_trouble = ledger_trouble
         self._reload = reload
+        self._wrap_up = wrap_up
         self._offers = OfferDesk(campaigns.attempts)
 
     def verbs(self) -> dict[str, Handler]:
@@ -57,6 +64,7 @@ class Desk:
             "stop_all": self.stop_all,
             "reload": self.reload,
             **self._offers.verbs(),
+            **self._wrap_up.verbs(),
         }
 
     async def campaigns_changed(self) -> str:
@@ -173,6 +181,8 @@ class Desk:
         """Everything an operator wants to see at once."""
         agents = [agent for agent in await self._world.roster.agents() if agent.campaign]
         rows = await self._database.read(store.list_campaigns)
+        since = self._world.clock.now() - LATELY
+        said = await self._database.read(lambda session: outcomes.latest_by_agent(session, since))
         gateways = [
             {
                 "name": gateway.name,
@@ -202,7 +212,7 @@ class Desk:
                 for switch in self._world.switches.values()
             ],
             "campaigns": [await self._campaigns.report(row) for row in rows],
-            "agents": [describe(agent) for agent in agents],
+            "agents": [{**describe(agent), "last_said": said.get(agent.extension)} for agent in agents],
             "offers": self._offers.report(),
             "gateways": gateways,
             "database_trouble": self._ledger_trouble(),

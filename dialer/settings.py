@@ -73,6 +73,11 @@ class SwitchSettings(_Section):
             raise ValueError(f"give one of {', '.join(given)}, not {len(given)}")
         return self
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is reached over loopback, so that it most likely has the files of this machine."""
+        return _is_loopback(self.host)
+
     def secret(self) -> str:
         """The event socket's password.
 

@@ -68,6 +68,13 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         pacing.add_row(*_pacing_row(one))
     parts += [campaigns, "", pacing, ""]
 
+    said = text_table("what agents said", "in 24 h")
+    for one in status["campaigns"]:
+        if one["said_24h"]:
+            said.add_row(one["name"], _counts(one["said_24h"]))
+    if said.rows:
+        parts += [said, ""]
+
     gateways = text_table("gateway", "switch", "in use", "of", "calls/s", "state")
     for one in status["gateways"]:
         style = "bold red" if one["rests"] else "yellow" if one["trouble"] else "green"
@@ -83,7 +90,7 @@ def status_view(status: dict[str, Any]) -> RenderableType:
 
     states = Counter(agent["state"] for agent in status["agents"])
     parts.append(Text(f"agents: {_counts(dict(states))}", "bold"))
-    agents = text_table("agent", "state", "for", "campaign", "calls")
+    agents = text_table("agent", "state", "for", "campaign", "calls", "said last")
     now_ms = time.time() * 1000
     for one in status["agents"][:40]:
         agents.add_row(
@@ -92,9 +99,10 @@ def status_view(status: dict[str, Any]) -> RenderableType:
             f"{max(0, int((now_ms - one['since_ms']) / 1000))} s",
             one["campaign"],
             str(one["calls_taken"]),
+            one["last_said"] or "-",
         )
     if len(status["agents"]) > 40:
-        agents.add_row("…", f"{len(status['agents']) - 40} more", "", "", "")
+        agents.add_row("…", f"{len(status['agents']) - 40} more", "", "", "", "")
     parts += [agents, ""]
 
     if status["offers"]:

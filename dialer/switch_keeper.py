@@ -30,6 +30,7 @@ from dialer.esl.conversation import SequenceJumped
 from dialer.esl.messages import Event
 from dialer.esl.switch import Switch
 from dialer.records.ledger import DatabaseLedger
+from dialer.wrap_up import WrapUp
 
 log = structlog.get_logger()
 
@@ -54,6 +55,7 @@ class SwitchKeeper:
         phones: NailedUpPhones,
         campaigns: CampaignDesk,
         ledger: DatabaseLedger,
+        wrap_up: WrapUp,
     ) -> None:
         self.switch = switch
         self._world = world
@@ -61,6 +63,7 @@ class SwitchKeeper:
         self._phones = phones
         self._campaigns = campaigns
         self._ledger = ledger
+        self._wrap_up = wrap_up
         self._adopted = False  # what a former life left has been looked for
         self._resolving: set[str] = set()
         self._recovers = True
@@ -95,6 +98,7 @@ class SwitchKeeper:
         self._world.live_calls.route(event)
         notice_line(self._world.gateways, self.switch.name, event)
         self._presence.notice(self.switch.name, event)
+        self._wrap_up.notice(event)
         lag_seconds = (microseconds(self._world.clock.now()) - event.timestamp_us) / 1_000_000
         self._world.metrics.event_lag.record_seconds(lag_seconds)
         # The clocks of two machines may disagree: only what is lost against the best counts.

@@ -9,14 +9,19 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from uuid import uuid4
 
 import trio
+from sqlmodel import SQLModel, select
 
 from campaigns import store
-from campaigns.campaign import CampaignStatus, parse_campaign
+from campaigns.campaign import Campaign, CampaignStatus, parse_campaign
+from campaigns.hopper import Lease
 from campaigns.list_import import import_list
-from campaigns.tables import CdrRow
+from campaigns.rules.callable import RuleBook
+from campaigns.slots import Slot
+from campaigns.tables import CdrRow, SuppressionRow
 from dialer.agents.agent import Agent, AgentState, state_of
 from dialer.daemon import Daemon, run_daemon
 from dialer.settings import Settings, parse_settings
@@ -25,6 +30,7 @@ from dialer.simulator.switch import SimulatedSwitch
 
 ALWAYS = '[{ days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], start = "00:00", end = "24:00" }]'
 PATIENCE_SECONDS = 20.0
+R = TypeVar("R", bound=SQLModel)
 
 QUICK: dict[str, Any] = {
     "realistic_headers": False,
@@ -177,6 +183,19 @@ class House:
         await self.leads(numbers)
         await self.set_status(CampaignStatus.RUNNING)
 
+    async def lease(self, count: int) -> tuple[list[Lease], Campaign, int]:
+        """The next `count` leads, leased, with the campaign and its row; nothing is called yet."""
+        daemon = self.daemon
+        row = await daemon.database.read(lambda session: store.get_campaign(session, "test"))
+        campaign, campaign_id = store.definition_of(row), row.id or 0
+        gateway = daemon.gateways["carrier_a"]
+        slots = [Slot(str(uuid4()), gateway.name, "fs") for _ in range(count)]
+        await gateway.take([slot.uuid for slot in slots])
+        trunks = {gateway.name: gateway.settings.trunk()}
+        found = await daemon.ledger.lease(RuleBook(campaign, campaign_id), slots, trunks)
+        assert len(found.leases) == count
+        return list(found.leases), campaign, campaign_id
+
     async def lead_counts(self, campaign: str = "test") -> Mapping[str, int]:
         row = await self.daemon.database.read(lambda session: store.get_campaign(session, campaign))
         counts = await self.daemon.database.read(lambda session: store.lead_counts(session, row.id or 0))
@@ -185,6 +204,14 @@ class House:
     async def cdrs(self, campaign: str = "test") -> list[CdrRow]:
         row = await self.daemon.database.read(lambda session: store.get_campaign(session, campaign))
         return list(await self.daemon.database.read(lambda session: store.cdrs(session, row.id or 0)))
+
+    async def rows(self, table: type[R]) -> list[R]:
+        """All there is in a table."""
+        return await self.daemon.database.read(lambda session: list(session.exec(select(table)).all()))
+
+    async def suppressions(self) -> list[SuppressionRow]:
+        """The do-not-call lists."""
+        return await self.rows(SuppressionRow)
 
     async def closed(self, count: int, campaign: str = "test") -> list[CdrRow]:
         """Waits for `count` records and gives them."""

@@ -9,8 +9,9 @@ import pytest
 
 from campaigns.campaign import Campaign, CampaignStatus
 from campaigns.disposition import Disposition
-from dialer.calls.broadcast import NOT_PLAYED, message_ending
 from dialer.calls.leg import HungUpBy, Leg
+from dialer.calls.message import broadcast_message
+from dialer.calls.playing import NOT_PLAYED, broadcast_ending
 from dialer.pacing.broadcast import Broadcast
 from dialer.pacing.pacer import View
 from dialer.records.cdr import Ending, disposition_of
@@ -63,6 +64,9 @@ async def test_who_presses_the_key_is_never_called_again(tmp_path: Path, after: 
         (cdr,) = await home.closed(1)
         assert (cdr.disposition.value, cdr.keys, cdr.hung_up_by) == ("opted_out", "59", "dialer")
         assert await home.lead_counts() == {"dead": 1}
+        assert [(row.pattern, row.scope, row.source) for row in await home.suppressions()] == [
+            (number(0), "system", "key pressed")
+        ]
         await home.all_put_back()
 
 
@@ -87,9 +91,21 @@ async def test_who_hangs_up_on_the_message_is_tried_again(tmp_path: Path) -> Non
         assert await home.lead_counts() == {"exhausted": 1}
 
 
+async def test_a_message_that_is_not_there_calls_nobody(tmp_path: Path) -> None:
+    async with house(tmp_path, {"missing_sounds": ["/no.wav"]}) as home, home.living():
+        await begin(home, [number(0)], message='"/no.wav"')
+
+        async def told() -> bool:
+            why = (await home.daemon.desk.status())["campaigns"][0]["why"]
+            return bool(why == "the switch 'fs' has no file /no.wav, which message names")
+
+        await eventually(told)
+        assert home.switch.statistics().originated == 0
+
+
 async def test_a_message_that_cannot_be_played_is_told_and_calls_nobody_else(tmp_path: Path) -> None:
-    missing = {"missing_sounds": ["/no.wav"]}
-    async with house(tmp_path, missing) as home, home.living():
+    broken = {"broken_sounds": ["/no.wav"]}
+    async with house(tmp_path, broken) as home, home.living():
         await begin(home, [number(index) for index in range(20)], message='"/no.wav"', max_calls_in_flight="2")
         cdrs = await home.closed(2)
 
@@ -172,6 +188,8 @@ ANSWERED: dict[str, Any] = {"answered_us": 4, "executing_us": 5, "ended_us": 9, 
         ({"keys": "5", "hung_up_by": HungUpBy.FAR_END}, Disposition.MESSAGE_PLAYED, ""),
         ({"keys": "59", "hung_up_by": HungUpBy.FAR_END}, Disposition.OPTED_OUT, ""),
         ({"keys": "9", "vanished": True}, Disposition.OPTED_OUT, ""),
+        # the switch tells of the key, whose own event was missed
+        ({"played": True, "parks": 1, "terminator": "9"}, Disposition.OPTED_OUT, ""),
         ({"vanished": True}, Disposition.UNKNOWN, ""),
         ({"parks": 1, "hung_up_by": HungUpBy.SWITCH}, Disposition.FAILED, NOT_PLAYED),
         ({"hung_up_by": HungUpBy.SWITCH}, Disposition.FAILED, NOT_PLAYED),
@@ -182,14 +200,14 @@ ANSWERED: dict[str, Any] = {"answered_us": 4, "executing_us": 5, "ended_us": 9, 
 )
 def test_what_became_of_a_message(facts: dict[str, Any], disposition: Disposition, note: str) -> None:
     leg = Leg("u", **{**ANSWERED, **facts})
-    ending = message_ending(leg, Ending(unknown=leg.vanished), CAMPAIGN)
+    ending = broadcast_ending(leg, Ending(unknown=leg.vanished), broadcast_message(CAMPAIGN))
     assert (disposition_of(leg, ending), ending.note) == (disposition, note)
 
 
 def test_without_a_key_nobody_opts_out() -> None:
     campaign = CAMPAIGN.model_copy(update={"message_keys": CAMPAIGN.message_keys.model_copy(update={"opt_out": ""})})
     leg = Leg("u", **{**ANSWERED, "keys": "9"})
-    assert not message_ending(leg, Ending(), campaign).opted_out
+    assert not broadcast_ending(leg, Ending(), broadcast_message(campaign)).opted_out
 
 
 @pytest.mark.parametrize(("left", "calls"), [(None, 100), (0, 0), (7, 7), (500, 100)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -114,6 +115,18 @@ def test_what_is_wrong_is_said_once_and_clearly(name: str, tmp_path: Path) -> No
     assert done.stderr.startswith("dialer: ")
     for word in words:
         assert word in done.stderr
+
+
+def test_what_a_campaign_plays_is_looked_at_when_it_is_added(config: Path, tmp_path: Path) -> None:
+    sorry = tmp_path / "sorry.wav"
+    sorry.write_bytes(b"RIFF")
+    sounds = {"abandoned_message": f'"{sorry}"', "waiting_sound": f'"{tmp_path}/wait.wav"'}
+    added = dialer("campaign", "add", str(write_campaign(tmp_path, **sounds)), config=config)
+    assert added.returncode == 0
+    assert "waiting_sound" in added.stderr
+    assert "wait.wav: No such file or directory; nobody is called until the switch has it" in added.stderr
+    assert "abandoned_message" not in added.stderr
+    assert hashlib.sha256(b"RIFF").hexdigest() in dialer("audit", config=config).stdout
 
 
 def test_a_list_without_numbers_is_refused_whole(config: Path, tmp_path: Path) -> None:

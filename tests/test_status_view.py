@@ -18,6 +18,7 @@ def status(pacing: dict[str, Any] | None) -> dict[str, Any]:
         "calls": {"talking": 8, "ringing": 4},
         "leads": {"new": 5},
         "outcomes_24h": {},
+        "said_24h": {"sale": 3, "no_sale": 1},
         "pacing": pacing,
     }
     return {
@@ -100,3 +101,10 @@ def test_a_trunk_says_what_is_wrong_with_it(changes: dict[str, Any], state: str)
     ]
     assert line.split()[:5] == ["carrier_a", "fs", "3", "50", "10"]
     assert state in line
+
+
+def test_what_agents_said_of_their_conversations() -> None:
+    agent = {"extension": "1000", "state": "idle", "since_ms": 0, "campaign": "spring", "calls_taken": 4}
+    text = status_text({**status(None), "agents": [{**agent, "last_said": "sale"}]})
+    assert "spring            3 sale, 1 no_sale" in text
+    assert next(line for line in text.splitlines() if line.startswith("1000")).split()[-2:] == ["4", "sale"]

@@ -58,6 +58,8 @@ class Agent:
     idle_since_ms: int = 0
     node: str = ""  # the daemon that keeps the nailed-up leg
     calls_taken: int = 0
+    last_call: str = ""  # the attempt of the latest conversation, the one that is on among them
+    last_call_ended_ms: int = 0  # 0 while it is on
 
 
 def state_of(agent: Agent) -> AgentState:
@@ -75,12 +77,20 @@ def state_of(agent: Agent) -> AgentState:
     return AgentState.PAUSED if agent.wants is Wants.PAUSE else AgentState.IDLE
 
 
+_NUMBERS = (
+    "other_calls",
+    "lease_until_ms",
+    "wrap_until_ms",
+    "since_ms",
+    "idle_since_ms",
+    "calls_taken",
+    "last_call_ended_ms",
+)
+
+
 def agent_from_hash(extension: str, fields: Mapping[str, str]) -> Agent:
     """The agent that Redis' hash `fields` describe; missing facts take their defaults."""
-    number = {
-        name: int(fields.get(name) or 0)
-        for name in ("other_calls", "lease_until_ms", "wrap_until_ms", "since_ms", "idle_since_ms", "calls_taken")
-    }
+    number = {name: int(fields.get(name) or 0) for name in _NUMBERS}
     return Agent(
         extension=extension,
         wants=Wants(fields.get("wants") or Wants.LOGOUT),
@@ -92,5 +102,6 @@ def agent_from_hash(extension: str, fields: Mapping[str, str]) -> Agent:
         token=fields.get("token", ""),
         bridged=fields.get("bridged") == "1",
         node=fields.get("node", ""),
+        last_call=fields.get("last_call", ""),
         **number,
     )

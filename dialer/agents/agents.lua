@@ -6,11 +6,15 @@
 --   claim    CAMPAIGN SWITCH LEASE_MS TOKEN ...   the longest idle agents, to the tokens in their order
 --            -> {{extension, leg, phones}, ...}, one for each token until none is idle
 --            a token that already holds an agent gets the same one again
+--   claim_named CAMPAIGN SWITCH LEASE_MS TOKEN EXTENSION ...   for each token exactly that agent, if idle there
+--            -> {{extension, leg, phones} or {}, ...}, one for each token
+--            a token that already holds an agent gets the same one again
 --   bridged  TOKEN LEASE_MS                   the claim became a conversation   -> 1, or 0 if the claim is gone
 --   renew    LEASE_MS TOKEN ...               longer leases                     -> how many were still held
 --   release  TOKEN WRAP_MS LOST_LEG           gives the agent back, without that leg  -> extension, or "" if not held
 --   sweep                                     ends wrap-ups and dead leases     -> {mark, {extension, state, ...} freed, tokens expired...}
 --   count    CAMPAIGN SWITCH                  how many are idle                 -> number
+--   idle     CAMPAIGN SWITCH                  who is idle, the longest first    -> {extension, ...}
 --   restore  MARK LEASE_MS JSON               puts back what a daemon knows, see below  -> the mark that stands
 --
 -- A Redis that was restarted without its data knows nothing, and must not be believed: every verb is refused (EMPTY)
@@ -20,7 +24,8 @@
 --
 -- Keys: PREFIXmark, PREFIXagents (set of extensions), PREFIXagent:EXT (hash of facts), PREFIXidle:CAMPAIGN:SWITCH (sorted by
 -- idle since), PREFIXclaims (hash token -> extension), PREFIXleases (tokens sorted by end), PREFIXwrap_up (extensions
--- sorted by end). A change of state is published on PREFIXagents as "EXT STATE".
+-- sorted by end). `last_call` of an agent is the token of the latest conversation, `last_call_ended_ms` when it was
+-- over, 0 while it is not. A change of state is published on PREFIXagents as "EXT STATE".
 
 local prefix, verb, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
 
@@ -74,6 +79,10 @@ local function release(token, wrap_ms, lost_leg)
   if not extension then return '' end
   if redis.call('HGET', agent_key(extension), 'token') ~= token then return '' end
   local changes = {'token', '', 'bridged', '', 'lease_until_ms', '0'}
+  -- Nobody may have told us of the bridge; but only those who talked have anything to wrap up.
+  if wrap_ms > 0 or redis.call('HGET', agent_key(extension), 'bridged') == '1' then
+    for _, word in ipairs({'last_call', token, 'last_call_ended_ms', tostring(now)}) do changes[#changes + 1] = word end
+  end
   if wrap_ms > 0 then
     changes[#changes + 1] = 'wrap_until_ms'
     changes[#changes + 1] = tostring(now + wrap_ms)
@@ -86,6 +95,18 @@ local function release(token, wrap_ms, lost_leg)
   end
   settle(extension, changes)
   return extension
+end
+
+-- Holds `extension` for `token`, or holds it longer.
+local function grant(token, extension, lease_ms)
+  if redis.call('HGET', prefix .. 'claims', token) ~= extension then
+    settle(extension, {'token', token, 'bridged', ''})
+    redis.call('HSET', prefix .. 'claims', token, extension)
+  end
+  redis.call('ZADD', prefix .. 'leases', now + lease_ms, token)
+  redis.call('HSET', agent_key(extension), 'lease_until_ms', tostring(now + lease_ms))
+  local found = redis.call('HMGET', agent_key(extension), 'leg', 'phones')
+  return {extension, found[1] or '', found[2] or 'nailed_up'}
 end
 
 if verb == 'restore' then
@@ -105,7 +126,11 @@ if verb == 'restore' then
     if not holder or holder == '' or holder == token then
       redis.call('HSET', prefix .. 'claims', token, claim.extension)
       redis.call('ZADD', prefix .. 'leases', now + lease_ms, token)
-      settle(claim.extension, {'token', token, 'bridged', claim.bridged, 'lease_until_ms', tostring(now + lease_ms)})
+      local changes = {'token', token, 'bridged', claim.bridged, 'lease_until_ms', tostring(now + lease_ms)}
+      if claim.bridged == '1' then
+        for _, word in ipairs({'last_call', token, 'last_call_ended_ms', '0'}) do changes[#changes + 1] = word end
+      end
+      settle(claim.extension, changes)
     end
   end
   redis.call('SETNX', prefix .. 'mark', ARGV[3])
@@ -122,18 +147,18 @@ if verb == 'set' then
 elseif verb == 'claim' then
   local queue, lease_ms, granted = prefix .. 'idle:' .. ARGV[3] .. ':' .. ARGV[4], tonumber(ARGV[5]), {}
   for i = 6, #ARGV do
-    local token = ARGV[i]
-    local extension = redis.call('HGET', prefix .. 'claims', token)
-    if not extension then
-      extension = redis.call('ZRANGE', queue, 0, 0)[1]
-      if not extension then return granted end
-      settle(extension, {'token', token, 'bridged', ''})
-      redis.call('HSET', prefix .. 'claims', token, extension)
-    end
-    redis.call('ZADD', prefix .. 'leases', now + lease_ms, token)
-    redis.call('HSET', agent_key(extension), 'lease_until_ms', tostring(now + lease_ms))
-    local found = redis.call('HMGET', agent_key(extension), 'leg', 'phones')
-    granted[#granted + 1] = {extension, found[1] or '', found[2] or 'nailed_up'}
+    local extension = redis.call('HGET', prefix .. 'claims', ARGV[i]) or redis.call('ZRANGE', queue, 0, 0)[1]
+    if not extension then return granted end
+    granted[#granted + 1] = grant(ARGV[i], extension, lease_ms)
+  end
+  return granted
+
+elseif verb == 'claim_named' then
+  local queue, lease_ms, granted = prefix .. 'idle:' .. ARGV[3] .. ':' .. ARGV[4], tonumber(ARGV[5]), {}
+  for i = 6, #ARGV, 2 do
+    local extension = redis.call('HGET', prefix .. 'claims', ARGV[i])
+    if not extension and redis.call('ZSCORE', queue, ARGV[i + 1]) then extension = ARGV[i + 1] end
+    granted[#granted + 1] = extension and grant(ARGV[i], extension, lease_ms) or {}
   end
   return granted
 
@@ -145,7 +170,9 @@ elseif verb == 'bridged' then
   if redis.call('HGET', agent_key(extension), 'bridged') ~= '1' then
     redis.call('HINCRBY', agent_key(extension), 'calls_taken', 1)
   end
-  settle(extension, {'bridged', '1', 'lease_until_ms', tostring(now + lease_ms)})
+  settle(extension, {
+    'bridged', '1', 'lease_until_ms', tostring(now + lease_ms), 'last_call', token, 'last_call_ended_ms', '0'
+  })
   return 1
 
 elseif verb == 'renew' then
@@ -184,6 +211,9 @@ elseif verb == 'sweep' then
 
 elseif verb == 'count' then
   return redis.call('ZCARD', prefix .. 'idle:' .. ARGV[3] .. ':' .. ARGV[4])
+
+elseif verb == 'idle' then
+  return redis.call('ZRANGE', prefix .. 'idle:' .. ARGV[3] .. ':' .. ARGV[4], 0, -1)
 end
 
 return redis.error_reply('no such verb: ' .. verb)

@@ -68,6 +68,10 @@ class NailedUpPhones:
         """The legs that are kept, as facts of their agents."""
         return {extension: {"leg": leg, "leg_switch": switch} for extension, (leg, switch) in self._up.items()}
 
+    def agent_of(self, leg: str) -> str | None:
+        """Whose leg (uuid) is kept here; None if it is nobody's."""
+        return next((extension for extension, (mine, _) in self._up.items() if mine == leg), None)
+
     def wake(self) -> None:
         """An agent's facts have changed."""
         wake, self._wake = self._wake, trio.Event()

@@ -183,19 +183,36 @@ class Roster:
         """How many agents of `campaign` on `switch` could be claimed now."""
         return int(await self._do("count", campaign, switch))
 
+    async def idle_agents(self, campaign: str, switch: str) -> frozenset[str]:
+        """Which agents of `campaign` on `switch` could be claimed now."""
+        return frozenset(await self._do("idle", campaign, switch))
+
     async def claim_for(self, campaign: str, switch: str, tokens: Sequence[str]) -> list[Claim]:
         """Claims the longest idle agents for `tokens` in their order, until there are none; the claims in that order.
 
         A token that holds an agent gets the same again.
         """
-        claims: list[Claim] = []
         granted = await self._do("claim", campaign, switch, self._lease_ms, *tokens)
-        for token, (extension, leg, phones) in zip(tokens, granted, strict=False):
-            self._held[token] = _Held(extension)
-            for watcher in self._watchers:
-                watcher.agent_claimed(extension, campaign, switch)
-            claims.append(Claim(token, extension, leg, Phones(phones)))
-        return claims
+        return [self._claimed(token, one, campaign, switch) for token, one in zip(tokens, granted, strict=False)]
+
+    async def claim_named(self, campaign: str, switch: str, wanted: Mapping[str, str]) -> list[Claim]:
+        """Claims for each token of `wanted` exactly the agent (extension) it names; those that were not idle are left
+        out.
+
+        A token that holds an agent gets the same again.
+        """
+        words = [word for pair in wanted.items() for word in pair]
+        granted = await self._do("claim_named", campaign, switch, self._lease_ms, *words)
+        return [
+            self._claimed(token, one, campaign, switch) for token, one in zip(wanted, granted, strict=True) if one
+        ]
+
+    def _claimed(self, token: str, granted: Sequence[str], campaign: str, switch: str) -> Claim:
+        extension, leg, phones = granted
+        self._held[token] = _Held(extension)
+        for watcher in self._watchers:
+            watcher.agent_claimed(extension, campaign, switch)
+        return Claim(token, extension, leg, Phones(phones))
 
     async def try_claim(self, campaign: str, switch: str, token: str) -> Claim | None:
         """Claims the longest idle agent, or gives None. The same token gets the same agent again."""

@@ -20,14 +20,20 @@ import trio
 from campaigns.campaign import Campaign
 from campaigns.disposition import Disposition
 from campaigns.hopper import Lease
+from campaigns.opt_out import OptOut, by_key
+from campaigns.outcomes import default_name
 from campaigns.recycle import next_step
 from dialer.agents.agent import Phones, Wants
 from dialer.agents.roster import Claim
+from dialer.calls.asking import ask, tell
 from dialer.calls.failover import Sign, failure_of, goes_on, sign_of
 from dialer.calls.leg import HungUpBy, Leg
 from dialer.calls.live_calls import LegWatch
-from dialer.calls.originate import abandoned_message, agent_call, customer_call
-from dialer.calls.snapshot import exists
+from dialer.calls.message import Message, apology
+from dialer.calls.opting_out import on_the_list_first
+from dialer.calls.originate import agent_call, customer_call
+from dialer.calls.parking import see_parked
+from dialer.calls.playing import apology_ending, play_apology
 from dialer.calls.trunks import others_for
 from dialer.calls.world import World
 from dialer.clock import microseconds
@@ -38,9 +44,7 @@ from dialer.esl.commands import (
     GetVariable,
     Kill,
     Originate,
-    Park,
     Record,
-    SetVariable,
     Unschedule,
 )
 from dialer.esl.conversation import Ticket
@@ -56,10 +60,6 @@ HANGUP_SECONDS: Final = 5.0
 # HANGUP_COMPLETE, with the SIP status and who hung up, follows HANGUP within a frame or two.
 # Without it who hung up is not known, and a person who left counts as abandoned.
 COMPLETE_SECONDS: Final = 2.0
-# An agent's leg is back in park a frame after the customer's hang-up.
-PARK_BACK_SECONDS: Final = 0.5
-# A parked leg is back at once; `uuid_park` on one that left park silently takes a frame.
-PARK_SECONDS: Final = 2.0
 # How long a call is waited for whose switch is away before its outcome is called unknown.
 UNKNOWN_SECONDS: Final = 60.0
 DISARM_AGAIN_SECONDS: Final = 0.2
@@ -100,6 +100,7 @@ class Attempt:
         self._switch = world.switches[lease.switch]
         self._gateway = world.gateways[lease.gateway]
         self._ending = Ending()
+        self._message: Message | None = None  # that is played to whoever answered
         self._originated_at = world.clock.now()
         self._cancelled = False
         self._trunk_says = Sign.NEITHER
@@ -166,8 +167,9 @@ class Attempt:
                 if placed:
                     await self._follow(customer)
                     self._hear_of_trunk(customer.leg)
-                    await self._see_it_end(customer)
-                    await self._write_down(customer.leg)
+                    async with on_the_list_first(self._opt_out(customer.leg), self._world):
+                        await self._see_it_end(customer)
+                        await self._write_down(customer.leg)
                 told = True
             finally:
                 if not told and not self._goes_on_alone(customer.leg) and not customer.leg.ended:
@@ -176,7 +178,13 @@ class Attempt:
 
     def _goes_on_alone(self, leg: Leg) -> bool:
         """Whether the call is left to itself when the daemon stops; the next life finds it."""
-        return leg.bridged
+        return leg.bridged or (self._message is not None and leg.answered)
+
+    def _opt_out(self, leg: Leg) -> OptOut | None:
+        """What goes on the do-not-call list, if the person has pressed the key for it."""
+        if self._message is None or not self._message.opted_out(leg):
+            return None
+        return by_key(self.lease.number, self.uuid, self._campaign, self._world.clock.now())
 
     def _command(self) -> Originate:
         """Raises InputRefusedError."""
@@ -309,7 +317,10 @@ class Attempt:
                 with trio.CancelScope(shield=True):
                     await self._note_who_hung_up(agent_leg)
                     if nailed_up and not claim.kept:
-                        await self._settle_nailed_up(claim, agent_leg, parks_before)
+                        talked = bool(self._ending.agent)
+                        await see_parked(
+                            claim, agent_leg, parks_before, self._switch, self._world.metrics, talked=talked
+                        )
                     elif not claim.kept and not agent_leg.leg.ended:
                         self._tell(Kill(leg_uuid))
 
@@ -458,41 +469,8 @@ class Attempt:
         self._move(Phase.CLOSING)
         self._world.metrics.counts["abandoned"] += 1
         self._log.warning("abandoned", waited_seconds=self._campaign.connect_seconds)
-        if await self._ask(abandoned_message(self.uuid, self._campaign)):
-            await self._ask(Unschedule(self.uuid))  # the message ends by itself; it must not be cut short
-            with trio.move_on_after(self._world.calls.longest_message_seconds):
-                await customer.wait_until(lambda leg: leg.ended)
-
-    async def _settle_nailed_up(self, claim: Claim, agent_leg: LegWatch, parks_before: int) -> None:
-        """Sees the agent's leg parked again. A bridge that never came leaves it outside park without a word."""
-        if not claim.bridge_asked:
-            claim.leg_lost = agent_leg.leg.ended
-            return
-        if claim.bridge_refused and not agent_leg.leg.ended and await self._exists(agent_leg):
-            return  # it never left park, where `uuid_park` would bring no answer and cost the next person's patience
-        if self._ending.agent:  # they talked: the leg comes back by itself
-            with trio.move_on_after(PARK_BACK_SECONDS):
-                await agent_leg.wait_until(lambda leg: leg.parks > parks_before or leg.ended)
-        if agent_leg.leg.parks == parks_before and not agent_leg.leg.ended:
-            await self._ask(Park(agent_leg.leg.uuid))
-            with trio.move_on_after(PARK_SECONDS):
-                await agent_leg.wait_until(lambda leg: leg.parks > parks_before or leg.ended)
-        # No CHANNEL_PARK is no proof: a leg that never left park answers `uuid_park` with silence.
-        if agent_leg.leg.ended or (agent_leg.leg.parks == parks_before and not await self._exists(agent_leg)):
-            claim.leg_lost = True
-            self._world.metrics.counts["agent_legs_lost"] += 1
-            self._log.warning("agent_leg_lost", agent=claim.extension, cause=agent_leg.leg.cause)
-            if not agent_leg.leg.ended:
-                self._tell(Kill(agent_leg.leg.uuid))
-            return
-        # Each bridge appends to it, and every later event of this leg would carry it all.
-        self._tell(SetVariable(agent_leg.leg.uuid, "transfer_history"))
-
-    async def _exists(self, agent_leg: LegWatch) -> bool:
-        try:
-            return await exists(self._switch, agent_leg.leg.uuid)
-        except (UnavailableError, OutcomeUnknownError):
-            return False
+        self._message = apology(self._campaign, customer.leg)
+        await play_apology(customer, self._message, self._world.calls.longest_message_seconds, self._ask, self._tell)
 
     async def _see_it_end(self, customer: LegWatch) -> None:
         """The customer's channel is gone when this returns, or its outcome is unknown."""
@@ -521,6 +499,7 @@ class Attempt:
 
     async def _write_down(self, leg: Leg) -> None:
         """The record, the lead's next step and the result, in one transaction."""
+        self._note_message(leg)
         now = self._world.clock.now()
         record = record_of(
             leg,
@@ -535,7 +514,10 @@ class Attempt:
         )
         disposition = Disposition(record.disposition)
         self._world.metrics.counts[f"disposition_{disposition.value}"] += 1
-        await self._world.ledger.close(record, next_step(disposition, self.lease, self._campaign, now))
+        step = next_step(disposition, self.lease, self._campaign, now)
+        await self._world.ledger.close(
+            record, step, opt_out=self._opt_out(leg), default_outcome=default_name(self._campaign)
+        )
         self._log.info(
             "attempt_closed",
             number=self.lease.number,
@@ -545,6 +527,10 @@ class Attempt:
             wait_ms=record.wait_ms,
             talk_ms=record.talk_ms,
         )
+
+    def _note_message(self, leg: Leg) -> None:
+        if self._message is not None:
+            self._ending = apology_ending(leg, self._ending, self._message)
 
     def _recording_path(self) -> str:
         directory = self._world.switch_settings[self._switch.name].recordings_dir
@@ -556,21 +542,10 @@ class Attempt:
             self._on_change(self)
 
     def _tell(self, command: Command) -> None:
-        """Sends a command whose outcome shows in events, if at all."""
-        with contextlib.suppress(UnavailableError):
-            self._switch.submit(command)
+        tell(self._switch, command)
 
     async def _ask(self, command: Command) -> bool:
-        """Runs a command; False, and a word in the log, if it was refused or the switch is away."""
-        try:
-            await self._switch.run_command(command)
-        except (CommandRefusedError, InputRefusedError) as error:
-            self._log.debug("command_refused", error=str(error))  # mostly a race with a hang-up, which events tell
-            return False
-        except (UnavailableError, OutcomeUnknownError) as error:
-            self._log.warning("command_unanswered", error=str(error))
-            return False
-        return True
+        return await ask(self._switch, command)
 
 
 async def _first_of(*waits: Callable[[], Awaitable[object]]) -> None:

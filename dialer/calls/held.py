@@ -124,14 +124,20 @@ def why_gone(agent: Agent, claim: Claim, switch: str, *, offered: bool) -> str:
 async def hold_agents(leases: Sequence[Lease], campaign: Campaign, world: World) -> dict[str, Claim]:
     """Claims an idle agent for each of `leases`, which are on one switch, in order; the claims by the leases' uuids.
 
-    For those at the end there may be none; with Redis away there is none at all.
+    A call-back that one agent has promised gets that agent or none. Of the others, for those at the end there may be
+    none; with Redis away there is none at all.
     """
-    tokens = [lease.uuid for lease in leases]
+    promised = {lease.uuid: lease.callback_agent for lease in leases if lease.callback_agent is not None}
+    others = [lease.uuid for lease in leases if lease.uuid not in promised]
+    claims: list[Claim] = []
     with trio.CancelScope(shield=True):  # a claim that was made is to be known
         try:
-            claims = await world.roster.claim_for(campaign.team_name, leases[0].switch, tokens) if leases else []
+            if promised:  # first, or the others might take these agents
+                claims += await world.roster.claim_named(campaign.team_name, leases[0].switch, promised)
+            if others:
+                claims += await world.roster.claim_for(campaign.team_name, leases[0].switch, others)
         except UnavailableError as error:
-            log.warning("agents_not_held", attempts=len(tokens), error=str(error))
-            world.roster.disown(tokens)
-            claims = []
+            held = {claim.token for claim in claims}
+            log.warning("agents_not_held", attempts=len(leases) - len(held), error=str(error))
+            world.roster.disown([lease.uuid for lease in leases if lease.uuid not in held])
     return {claim.token: claim for claim in claims}

@@ -24,18 +24,22 @@ async def begin(
 ) -> list[Attempt]:
     """The attempts of `leases`, which are on one switch, to be run by the caller.
 
-    Whoever was abandoned the last time is called only with an agent held for them: it is not to happen twice. Nor
-    are they listened to for a machine.
+    Whoever was abandoned the last time is called only with an agent held for them: it is not to happen twice. So is
+    whoever was promised a call, with that very agent if one has promised it. None is listened to for a machine.
     """
     if campaign.mode == "preview":
         return await begin_held(leases, campaign, campaign_id, world, on_change, story=Preview)
     if campaign.mode == "broadcast":
         return [Broadcast(lease, campaign, campaign_id, world, on_change) for lease in leases]
-    wronged = [lease for lease in leases if lease.last_disposition is Disposition.ABANDONED]
-    held = await begin_held(wronged, campaign, campaign_id, world, on_change) if wronged else []
-    others = [lease for lease in leases if lease not in wronged]
+    owed = [lease for lease in leases if _is_owed_an_agent(lease)]
+    held = await begin_held(owed, campaign, campaign_id, world, on_change) if owed else []
+    others = [lease for lease in leases if not _is_owed_an_agent(lease)]
     story = ScreenedAttempt if campaign.listens_for_machines else Attempt
     return [*held, *(story(lease, campaign, campaign_id, world, on_change) for lease in others)]
+
+
+def _is_owed_an_agent(lease: Lease) -> bool:
+    return lease.last_disposition is Disposition.ABANDONED or lease.callback_at is not None
 
 
 async def begin_held(

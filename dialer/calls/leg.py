@@ -60,6 +60,7 @@ class Leg:
     played: bool = False  # a sound was played to it, whole or not; known when it parks, and when it ends
     answered_by: AnsweredBy | None = None  # as whatever listened to it has judged
     keys: str = ""  # pressed on its phone, in order
+    terminator: str = ""  # the key that ended what was played to it, as the switch remembers it
     cause: str = ""
     sip_status: int = 0
     hung_up_by: HungUpBy | None = None
@@ -97,6 +98,10 @@ class Leg:
             bridged_with=bridged_with,
             bridged_us=self.bridged_us or (us if bridged_with else 0),
         )
+
+    def remembered(self, terminator: str) -> Leg:
+        """The leg after the switch was asked for the key that ended the last sound; other text than a key is none."""
+        return attrs.evolve(self, terminator=_key(terminator) or self.terminator)
 
     def gone(self, us: int) -> Leg:
         """The leg as it is after a look at the switch at `us` did not find it."""
@@ -166,6 +171,7 @@ class Leg:
             bridged_with="",
             executing_us=self.executing_us or event.timestamp_us,
             played=self.played or event.played_samples > 0,
+            terminator=_key(event.terminator) or self.terminator,
         )
 
     def _fold_verdict(self, event: CustomEvent) -> Leg:
@@ -189,6 +195,11 @@ class Leg:
             sip_status=status or self.sip_status,
             hung_up_by=hung_up_by,
             played=self.played or event.played_samples > 0,
+            terminator=_key(event.terminator) or self.terminator,
             parked=False,
             complete=self.complete or event.name != "CHANNEL_HANGUP",
         )
+
+
+def _key(text: str) -> str:
+    return text if text in KEYS else ""

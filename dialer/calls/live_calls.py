@@ -68,6 +68,11 @@ class LiveCalls:
     def uuids(self) -> frozenset[str]:
         return frozenset(self._watches)
 
+    def leg(self, uuid: str) -> Leg | None:
+        """What is known of the leg `uuid`; None if nobody follows it."""
+        watch = self._watches.get(uuid)
+        return watch.leg if watch is not None else None
+
     def on_switch(self, switch: str) -> list[LegWatch]:
         """Every leg followed on `switch`."""
         return [watch for watch in self._watches.values() if watch.switch == switch]

@@ -6,6 +6,7 @@ import math
 from typing import Final
 
 from campaigns.campaign import Campaign
+from dialer.calls.message import Message, broadcast_message
 from dialer.esl.commands import App, GatewayEndpoint, Originate, Transfer, UserEndpoint, scheduled_hangup_on_answer
 from dialer.esl.subscription import ANSWERED_BY
 from dialer.settings import CallSettings, GatewaySettings
@@ -70,23 +71,26 @@ def message_call(
     It ends by itself, repeats among it, whatever became of us. Raises InputRefusedError as `customer_call` does.
     """
     longest_seconds = (1 + MAX_REPEATS) * (calls.longest_message_seconds + campaign.message_key_seconds)
-    return _call_to_a_person(uuid, number, gateway, campaign, node, _message(campaign), longest_seconds, pooled)
+    target = _playing(broadcast_message(campaign))
+    return _call_to_a_person(uuid, number, gateway, campaign, node, target, longest_seconds, pooled)
 
 
-def message_again(uuid: str, campaign: Campaign) -> Transfer:
-    """Plays the campaign's message from the start."""
-    return Transfer(uuid, _message(campaign))
+def play(uuid: str, message: Message) -> Transfer:
+    """Plays `message` from the start; the call ends by itself after it, whatever becomes of us."""
+    return Transfer(uuid, _playing(message))
 
 
-def _message(campaign: Campaign) -> tuple[App, ...]:
+def _playing(message: Message) -> tuple[App, ...]:
     """The message, and then a while in which keys are taken.
 
-    Park tells of the message's end by CHANNEL_PARK. Its timeout is for once, and so set anew each time.
+    Park tells of the message's end by CHANNEL_PARK. Its timeout is for once, and so set anew each time. A sound that
+    was played before must not be taken for the message.
     """
     return (
-        App("set", f"park_timeout={campaign.message_key_seconds}:{MESSAGE_OVER_CAUSE}"),
-        App("set", "playback_terminators=none"),  # or the star would end the message
-        App("playback", campaign.message or ""),
+        App("set", f"park_timeout={message.key_seconds}:{MESSAGE_OVER_CAUSE}"),
+        App("set", f"playback_terminators={message.opt_out or 'none'}"),  # left out, the star would end the message
+        App("set", "playback_samples=0"),
+        App("playback", message.sound),
         App("park"),
     )
 
@@ -157,8 +161,3 @@ def agent_call(
     if campaign.auto_answer:
         variables["sip_auto_answer"] = "true"
     return Originate(uuid, UserEndpoint(extension, domain), (App("park"),), variables)
-
-
-def abandoned_message(uuid: str, campaign: Campaign) -> Transfer:
-    """Plays the message for whom there is no agent, and hangs up by itself."""
-    return Transfer(uuid, (App("playback", campaign.abandoned_message), App("hangup", "NORMAL_CLEARING")))

@@ -1,8 +1,8 @@
 """After a new epoch: what is really on the switch against what is believed.
 
 Legs that are followed and not there any more have ended unseen. Attempts that a former life of this daemon left open
-are resolved: a conversation is followed to its end, a call nobody talks on is hung up, one the switch does not know
-is closed as `unknown`.
+are resolved: a conversation is followed to its end, whoever has answered and talks to nobody hears a message, a call
+that only rings is hung up, one the switch does not know is closed as `unknown`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,23 @@ import trio
 
 from campaigns.campaign import Campaign
 from campaigns.hopper import OpenAttempt
+from campaigns.opt_out import OptOut, by_key
+from campaigns.outcomes import default_name
 from campaigns.recycle import next_step
 from campaigns.tables import AttemptRow
 from dialer.agents.roster import Claim
-from dialer.calls.broadcast import follow_message, message_ending
+from dialer.calls.asking import ask, tell
 from dialer.calls.gateway import Gateway
 from dialer.calls.leg import HungUpBy, Leg
 from dialer.calls.live_calls import LegWatch
+from dialer.calls.message import Message, apology, broadcast_message
+from dialer.calls.opting_out import on_the_list_first
+from dialer.calls.playing import apology_ending, broadcast_ending, follow_message, play_apology
 from dialer.calls.snapshot import Snapshot, exists
 from dialer.calls.world import World
 from dialer.clock import microseconds
 from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
-from dialer.esl.commands import Command, GetVariable, Kill, Unschedule
+from dialer.esl.commands import GetVariable, Kill, Unschedule
 from dialer.esl.link import CommandRefusedError
 from dialer.esl.switch import Switch
 from dialer.records.cdr import Ending, disposition_of, record_of
@@ -111,7 +116,7 @@ async def resolve_attempt(
     """Brings one attempt that a former life left open to its one result, and gives its agent back.
 
     An attempt on a switch that is not configured any more is unknown. What was only offered to an agent was never
-    sent, and goes back; a message goes on to its end.
+    sent, and goes back; a message goes on to its end, and whoever waits for an agent is told that there is none.
     """
     row = left.row
     if row.offered:
@@ -120,6 +125,7 @@ async def resolve_attempt(
     switch = world.switches.get(row.switch)
     gateway = world.gateways.get(row.gateway)
     ending = Ending()
+    message: Message | None = None
     with world.live_calls.follow(row.uuid, row.switch) as watch:
         now_us = microseconds(world.clock.now())
         other_leg = snapshot.bridged_with.get(row.uuid, "")
@@ -130,7 +136,7 @@ async def resolve_attempt(
             watch.become(watch.leg.found(now_us, bridged_with=other_leg))
             await _adopt_slot(gateway, row)
             log.info("conversation_adopted", attempt=row.uuid)
-            await _ask(switch, Unschedule(row.uuid))
+            await ask(switch, Unschedule(row.uuid))
             if claim is not None:
                 with contextlib.suppress(UnavailableError):  # the lease is renewed by token all the same
                     await world.roster.bridged(claim)  # the former life may have died before it said so
@@ -146,30 +152,58 @@ async def resolve_attempt(
                 )
                 if claim is not None:
                     claim.leg_lost = agent_leg.leg.ended  # nobody is to be sent to it
-        elif snapshot.channels[row.uuid].callstate == "ACTIVE" if row.uuid in snapshot.channels else False:
+        elif (channel := snapshot.channels.get(row.uuid)) is not None and channel.callstate == "ACTIVE":
             watch.become(watch.leg.found(now_us))  # somebody has answered, and finds nobody
-            if campaign.mode == "broadcast" and switch is not None:  # but the message
-                await _adopt_slot(gateway, row)
-                await follow_message(watch, campaign, world.calls.longest_message_seconds, partial(_tell, switch))
-        if switch is not None and not watch.leg.ended:
-            if not other_leg:
-                log.info("leftover_call_hung_up", attempt=row.uuid)
-            await _ask(switch, Kill(row.uuid, "NORMAL_CLEARING" if watch.leg.answered else "ORIGINATOR_CANCEL"))
-            with trio.move_on_after(HANGUP_SECONDS):
-                await watch.wait_until(lambda leg: leg.ended)
-        if watch.leg.ended:
-            with trio.move_on_after(COMPLETE_SECONDS):
-                await watch.wait_until(lambda leg: leg.complete)
-        if watch.leg.bridged_us and not ending.agent and claim is not None:
-            ending = attrs.evolve(ending, agent=claim.extension)
-        if campaign.mode == "broadcast" and not watch.leg.bridged_us:
-            ending = message_ending(watch.leg, ending, campaign)
-        await _write_down(left, watch.leg, ending, campaign, world)
+            await _adopt_slot(gateway, row)
+            message = await _let_hear(watch, channel.application, campaign, world, switch)
+        async with on_the_list_first(_opt_out(row, watch.leg, message, campaign, world), world):
+            if switch is not None and not watch.leg.ended:
+                if not other_leg:
+                    log.info("leftover_call_hung_up", attempt=row.uuid)
+                await ask(switch, Kill(row.uuid, "NORMAL_CLEARING" if watch.leg.answered else "ORIGINATOR_CANCEL"))
+                with trio.move_on_after(HANGUP_SECONDS):
+                    await watch.wait_until(lambda leg: leg.ended)
+            if watch.leg.ended:
+                with trio.move_on_after(COMPLETE_SECONDS):
+                    await watch.wait_until(lambda leg: leg.complete)
+            if watch.leg.bridged_us and not ending.agent and claim is not None:
+                ending = attrs.evolve(ending, agent=claim.extension)
+            if campaign.mode == "broadcast" and not watch.leg.bridged_us:
+                ending = broadcast_ending(watch.leg, ending, broadcast_message(campaign))
+            elif message is not None:
+                ending = apology_ending(watch.leg, ending, message)
+            opt_out = _opt_out(row, watch.leg, message, campaign, world)
+            await _write_down(left, watch.leg, ending, campaign, world, opt_out)
     if gateway is not None:
         await gateway.release(row.uuid)
     if claim is not None:
         claim.wrap_up_seconds = campaign.wrap_up_seconds if watch.leg.bridged_us else 0.0
         await world.roster.release(claim)
+
+
+async def _let_hear(watch: LegWatch, application: str, campaign: Campaign, world: World, switch: Switch) -> Message:
+    """Whoever has answered hears what they are called for, or that there is nobody: to the end, if it plays already.
+
+    Keys pressed while there was no daemon are known for the one that the switch remembers.
+    """
+    is_broadcast = campaign.mode == "broadcast"
+    message = broadcast_message(campaign) if is_broadcast else apology(campaign, watch.leg)
+    longest_seconds, tell_it = world.calls.longest_message_seconds, partial(tell, switch)
+    if is_broadcast or application in ("playback", "park"):
+        with contextlib.suppress(CommandRefusedError, UnavailableError, OutcomeUnknownError):
+            key = await switch.run_command(GetVariable(watch.leg.uuid, "playback_terminator_used"))
+            watch.become(watch.leg.remembered(key.strip()))
+        await follow_message(watch, message, longest_seconds, tell_it)
+    else:
+        await play_apology(watch, message, longest_seconds, partial(ask, switch), tell_it)
+    return message
+
+
+def _opt_out(row: AttemptRow, leg: Leg, message: Message | None, campaign: Campaign, world: World) -> OptOut | None:
+    """What goes on the do-not-call list, if the person has pressed the key for it."""
+    if message is None or not message.opted_out(leg):
+        return None
+    return by_key(row.number, row.uuid, campaign, world.clock.now())
 
 
 async def _return_offered(left: OpenAttempt, world: World, claim: Claim | None) -> None:
@@ -200,7 +234,9 @@ async def _ended_it(agent_leg: LegWatch) -> bool:
     return agent_leg.leg.hung_up_by is HungUpBy.FAR_END
 
 
-async def _write_down(left: OpenAttempt, leg: Leg, ending: Ending, campaign: Campaign, world: World) -> None:
+async def _write_down(
+    left: OpenAttempt, leg: Leg, ending: Ending, campaign: Campaign, world: World, opt_out: OptOut | None
+) -> None:
     now, row = world.clock.now(), left.row
     gateway = world.gateways.get(row.gateway)
     record = record_of(
@@ -216,7 +252,8 @@ async def _write_down(left: OpenAttempt, leg: Leg, ending: Ending, campaign: Cam
     )
     disposition = disposition_of(leg, ending)
     world.metrics.counts["attempts_recovered"] += 1
-    await world.ledger.close(record, next_step(disposition, left.lease, campaign, now))
+    step = next_step(disposition, left.lease, campaign, now)
+    await world.ledger.close(record, step, opt_out=opt_out, default_outcome=default_name(campaign))
     log.info("attempt_recovered", attempt=row.uuid, disposition=disposition.value)
 
 
@@ -227,15 +264,3 @@ async def _still_there(switch: Switch, uuid: str) -> bool:
     except (UnavailableError, OutcomeUnknownError) as error:
         log.warning("attempt_not_asked_for", attempt=uuid, error=str(error))
         return True
-
-
-def _tell(switch: Switch, command: Command) -> None:
-    with contextlib.suppress(UnavailableError):
-        switch.submit(command)
-
-
-async def _ask(switch: Switch, command: Kill | Unschedule) -> None:
-    try:
-        await switch.run_command(command)
-    except (CommandRefusedError, UnavailableError, OutcomeUnknownError) as error:
-        log.debug("recovery_command_failed", error=str(error))

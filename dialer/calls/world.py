@@ -8,6 +8,7 @@ from typing import Protocol
 import attrs
 
 from campaigns.hopper import Lease
+from campaigns.opt_out import OptOut
 from campaigns.recycle import NextStep
 from campaigns.rules.callable import RuleBook
 from campaigns.tables import CdrRow
@@ -24,8 +25,19 @@ from dialer.settings import CallSettings, SwitchSettings
 class Ledger(Protocol):
     """Where attempts are written down; see records/ledger.py."""
 
-    async def close(self, record: CdrRow, step: NextStep) -> None:
+    async def close(
+        self,
+        record: CdrRow,
+        step: NextStep,
+        *,
+        opt_out: OptOut | None = None,
+        default_outcome: str | None = None,
+    ) -> None:
         """Result, record and the lead's next step, in one transaction. Keeps trying until it is written."""
+        ...
+
+    async def suppress(self, opt_out: OptOut) -> None:
+        """Somebody wants no more calls. Keeps trying until it is written, in its next life if need be."""
         ...
 
     async def send(self, lease: Lease, book: RuleBook) -> bool:
@@ -56,3 +68,5 @@ class World:
     unplayable: dict[tuple[str, str], float] = attrs.field(factory=dict)
     # Whether a switch has an application, and when it was asked (trio's time).
     applications: dict[tuple[str, str], tuple[bool, float]] = attrs.field(factory=dict)
+    # Whether a switch has a file, and when it was asked (trio's time).
+    files: dict[tuple[str, str], tuple[bool, float]] = attrs.field(factory=dict)

@@ -28,6 +28,7 @@ _VARIABLE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
 _VALUE: Final = re.compile(r"[A-Za-z0-9_.:;/@+*#%()!&?~=-]+( [A-Za-z0-9_.:;/@+*#%()!&?~=-]+)*", re.ASCII)
 # A sound or an argument of an application: a value without blanks, with commas.
 _ARGUMENT: Final = re.compile(r"[A-Za-z0-9_.:;/@+*#%()!&?~=,-]+", re.ASCII)
+_FILE: Final = re.compile(r"/[A-Za-z0-9_.:;/@+*#%()!&?~=,-]+", re.ASCII)  # of a sound, which may be any argument
 _PATH: Final = re.compile(r"/[A-Za-z0-9_./@+=-]{1,1000}", re.ASCII)
 MAX_TEXT_CHARACTERS: Final = 1_000
 
@@ -59,6 +60,7 @@ is_argument = _matches(
     "the sound or argument",
     "letters, digits and _.:;/@+*#%()!&?~=,- are allowed; no blank, quote or bracket",
 )
+is_file = _matches(_FILE, "the file", "an absolute path without blanks, quotes and brackets is needed")
 is_path = _matches(_PATH, "the file", "an absolute path of letters, digits and _./@+=- is needed")
 
 
@@ -271,6 +273,16 @@ class ShowApplication:
 
     def line(self) -> str:
         return f"show application {self.name}"
+
+
+@attrs.frozen
+class FileExists:
+    """Asks whether the switch's machine has a file: "true" or "false"; folders count as files."""
+
+    path: str = attrs.field(validator=is_file)
+
+    def line(self) -> str:
+        return f"file_exists {self.path}"
 
 
 @attrs.frozen

@@ -119,6 +119,8 @@ class ParkEvent(Event, frozen=True, gc=False, kw_only=True):
 
     # Set by the first sound that was played, whole or not (switch_ivr_play_say.c); not by one that could not be.
     played_samples: _Count = _number("variable_playback_samples")
+    # The key that ended a sound; empty again when the next one begins (mod_dptools.c, `playback_function`).
+    terminator: str = _field("variable_playback_terminator_used")
 
 
 class EndingEvent(Event, frozen=True, gc=False, kw_only=True):
@@ -130,6 +132,7 @@ class EndingEvent(Event, frozen=True, gc=False, kw_only=True):
     sip_failure_status: _SipStatus = _number("variable_sip_invite_failure_status")
     sip_hangup_disposition: str = _field("variable_sip_hangup_disposition")
     played_samples: _Count = _number("variable_playback_samples")
+    terminator: str = _field("variable_playback_terminator_used")
 
 
 class CustomEvent(Event, frozen=True, gc=False, kw_only=True):

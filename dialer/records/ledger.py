@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import attrs
 import structlog
@@ -20,8 +20,10 @@ from campaigns import hopper, store
 from campaigns.abandonment import LAW_SECONDS, abandoned_of
 from campaigns.database import Database
 from campaigns.hopper import Lease, Leased, OpenAttempt, Outlook
+from campaigns.opt_out import OptOut
 from campaigns.recycle import NextStep
 from campaigns.rules.callable import RuleBook
+from campaigns.saying import Said
 from campaigns.slots import Slot
 from campaigns.store import CdrRow
 from campaigns.trunk import Trunk
@@ -39,24 +41,46 @@ SLOW_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.25
 
 
+class Entry(Protocol):
+    """What is to be written, some time, and exactly once as far as anybody can see."""
+
+    def write(self, session: Session) -> Any:
+        """Writes it. May be tried any number of times."""
+        ...
+
+    def to_json(self) -> bytes:
+        """For the journal."""
+        ...
+
+
 @attrs.frozen
 class Result:
-    """How an attempt ended: its record, and what becomes of the lead."""
+    """How an attempt ended: its record, what becomes of the lead, and whether the person wants no more calls.
+
+    A conversation is called `default_outcome` unless its agent has said otherwise.
+    """
 
     record: CdrRow
     step: NextStep
     closed_at: datetime
+    opt_out: OptOut | None = None
+    default_outcome: str | None = None
 
     def write(self, session: Session) -> bool:
-        """Closes the attempt; False if it was closed before. May be tried any number of times."""
+        """Closes the attempt; False if it was closed before."""
+        if self.opt_out is not None:
+            self.opt_out.write(session)
         # A new row for each try: the one of a failed transaction belongs to a session that is gone.
-        return store.close_attempt(session, CdrRow(**self.record.model_dump()), self.step, self.closed_at)
+        record = CdrRow(**self.record.model_dump())
+        return store.close_attempt(session, record, self.step, self.closed_at, default_outcome=self.default_outcome)
 
     def to_json(self) -> bytes:
         value = {
             "record": self.record.model_dump(mode="json"),
             "step": self.step.to_value(),
             "closed_at": self.closed_at.isoformat(),
+            "opt_out": self.opt_out.to_value() if self.opt_out is not None else None,
+            "default_outcome": self.default_outcome,
         }
         return json.dumps(value).encode()
 
@@ -67,14 +91,57 @@ class Result:
         record = CdrRow.model_validate(value["record"])
         if "abandoned" not in value["record"]:
             record.abandoned = abandoned_of(record, LAW_SECONDS)
-        return Result(record, NextStep.from_value(value["step"]), datetime.fromisoformat(value["closed_at"]))
+        opt_out = value.get("opt_out")
+        return Result(
+            record,
+            NextStep.from_value(value["step"]),
+            datetime.fromisoformat(value["closed_at"]),
+            OptOut.from_value(opt_out) if opt_out else None,
+            value.get("default_outcome"),
+        )
+
+
+@attrs.frozen
+class Suppressed:
+    """Somebody wants no more calls, and their call may still be on."""
+
+    opt_out: OptOut
+
+    def write(self, session: Session) -> None:
+        self.opt_out.write(session)
+
+    def to_json(self) -> bytes:
+        return json.dumps({"suppressed": self.opt_out.to_value()}).encode()
+
+
+@attrs.frozen
+class Spoken:
+    """What an agent has said of a conversation."""
+
+    said: Said
+
+    def write(self, session: Session) -> str:
+        return self.said.write(session)
+
+    def to_json(self) -> bytes:
+        return json.dumps({"said": self.said.to_value()}).encode()
+
+
+def entry_from_json(text: bytes) -> Entry:
+    """What an entry's `to_json` wrote. Raises ValueError, KeyError or TypeError for anything else."""
+    value = json.loads(text)
+    if "suppressed" in value:
+        return Suppressed(OptOut.from_value(value["suppressed"]))
+    if "said" in value:
+        return Spoken(Said.from_value(value["said"]))
+    return Result.from_json(text)
 
 
 @attrs.define(eq=False)
 class _Waiting:
-    """A result that is being written."""
+    """What is being written."""
 
-    result: Result
+    entry: Entry
     since: float
     journaled: bool = False
 
@@ -89,7 +156,7 @@ class DatabaseLedger:
         self._node = node
         self._journal = journal
         self._journal_used = False
-        self._waiting: dict[str, _Waiting] = {}
+        self._waiting: list[_Waiting] = []
         self._returning = 0
 
     def __repr__(self) -> str:
@@ -97,7 +164,7 @@ class DatabaseLedger:
 
     @property
     def unwritten(self) -> int:
-        """Results and returned leases that are not in the database yet."""
+        """Results, wishes of people and returned leases that are not in the database yet."""
         return len(self._waiting) + self._returning
 
     async def lease(
@@ -147,15 +214,38 @@ class DatabaseLedger:
         finally:
             self._returning -= 1
 
-    async def close(self, record: CdrRow, step: NextStep) -> None:
+    async def close(
+        self,
+        record: CdrRow,
+        step: NextStep,
+        *,
+        opt_out: OptOut | None = None,
+        default_outcome: str | None = None,
+    ) -> None:
         """Result, record and the lead's next step in one transaction. Keeps trying until it is written."""
-        waiting = _Waiting(Result(record, step, self._clock.now()), trio.current_time())
-        self._waiting[record.attempt_uuid] = waiting
+        if not await self._keep(Result(record, step, self._clock.now(), opt_out, default_outcome)):
+            log.warning("attempt_was_closed_before", attempt=record.attempt_uuid)
+
+    async def suppress(self, opt_out: OptOut) -> None:
+        """Somebody wants no more calls. Keeps trying until it is written, in its next life if need be."""
+        await self._keep(Suppressed(opt_out))
+
+    async def say(self, said: Said) -> str:
+        """What an agent says of a conversation, and what it came to. Keeps trying until it is written.
+
+        Raises InputRefusedError when it cannot be said.
+        """
+        told: str = await self._keep(Spoken(said))
+        return told
+
+    async def _keep(self, entry: Entry) -> Any:
+        """Writes `entry` however long that takes; what has waited too long is put into the journal meanwhile."""
+        waiting = _Waiting(entry, trio.current_time())
+        self._waiting.append(waiting)
         try:
-            if not await self._write_surely(waiting.result.write):
-                log.warning("attempt_was_closed_before", attempt=record.attempt_uuid)
+            return await self._write_surely(entry.write)
         finally:
-            del self._waiting[record.attempt_uuid]
+            self._waiting.remove(waiting)
 
     async def open_attempts(self) -> list[OpenAttempt]:
         """What this node has begun and not closed."""
@@ -181,8 +271,13 @@ class DatabaseLedger:
         kept = await self._journal.entries()
         for entry in kept:
             try:
-                await self._write_surely(Result.from_json(entry).write)
-            except (ValueError, KeyError, InputRefusedError) as error:  # of a database that was another, say
+                await self._write_surely(entry_from_json(entry).write)
+            except (
+                ValueError,
+                KeyError,
+                TypeError,
+                InputRefusedError,
+            ) as error:  # of a database that was another, say
                 log.error("journal_entry_not_written", error=str(error), entry=entry.decode(errors="replace"))
         if kept:
             log.info("journal_written", results=len(kept))
@@ -193,17 +288,17 @@ class DatabaseLedger:
         while True:
             await trio.sleep(LOOK_SECONDS)
             slow_since = trio.current_time() - SLOW_SECONDS
-            slow = [one for one in self._waiting.values() if one.since <= slow_since]
+            slow = [one for one in self._waiting if one.since <= slow_since]
             try:
                 fresh = [one for one in slow if not one.journaled]
                 if fresh:
                     self.trouble = self.trouble or "the database is slow"
                     log.warning("results_wait", results=len(slow), trouble=self.trouble)
                     self._journal_used = True
-                    await self._journal.append([one.result.to_json() for one in fresh])
+                    await self._journal.append([one.entry.to_json() for one in fresh])
                     for one in fresh:
                         one.journaled = True
-                elif self._journal_used and not any(one.journaled for one in self._waiting.values()):
+                elif self._journal_used and not any(one.journaled for one in self._waiting):
                     await self._journal.clear()
                     self._journal_used = False
             except UnavailableError as error:

@@ -141,6 +141,10 @@ def _uuid_exists(machine: Machine, arguments: str) -> str:
     return "true" if arguments.strip() in machine.channels else "false"
 
 
+def _file_exists(machine: Machine, arguments: str) -> str:
+    return "true" if arguments and arguments not in machine.scenario.missing_sounds else "false"
+
+
 def _uuid_recv_dtmf(machine: Machine, arguments: str) -> str:
     uuid, _, digits = arguments.partition(" ")
     channel = machine.find(uuid)
@@ -243,6 +247,7 @@ COMMANDS: dict[str, Callable[[Machine, str], str]] = {
     "uuid_getvar": _uuid_getvar,
     "uuid_record": _uuid_record,
     "uuid_exists": _uuid_exists,
+    "file_exists": _file_exists,
     "uuid_recv_dtmf": _uuid_recv_dtmf,
     "uuid_dump": _uuid_dump,
     "uuid_broadcast": _uuid_broadcast,

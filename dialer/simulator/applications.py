@@ -109,7 +109,9 @@ class Applications:
                 self._park(channel)
                 return True
             case "playback" | "play_and_get_digits":
-                if argument in self._machine.scenario.missing_sounds:
+                channel.set("playback_terminator_used", "")
+                scenario = self._machine.scenario
+                if argument in scenario.missing_sounds or argument in scenario.broken_sounds:
                     return False  # the next application, without a word
                 self._play(channel, argument, 1)
                 return True
@@ -220,6 +222,12 @@ class Applications:
         """A key of the telephone."""
         pairs = [("DTMF-Digit", digit), ("DTMF-Duration", str(duration)), ("DTMF-Source", source)]
         self._machine.fire("DTMF", channel, after=pairs)
+        terminators = channel.get("playback_terminators") or "*"
+        if channel.application == "playback" and channel.playing and terminators != "none" and digit in terminators:
+            channel.set("playback_terminator_used", digit)
+            if channel.step is not None:
+                channel.step.cancel()
+            self._played(channel, channel.playing, 0)
 
     def transfer(self, channel: Channel, program: list[tuple[str, str]], told: str) -> None:
         """`uuid_transfer … inline`: out of what it did, into `program`, when its thread comes round."""

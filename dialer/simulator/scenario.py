@@ -180,6 +180,7 @@ class Scenario(_Section):
     sound_seconds: float = Field(default=3.0, gt=0)  # how long a sound file plays
     tells_machines: bool = False  # whether there is the application `amd`, which no FreeSWITCH comes with
     missing_sounds: frozenset[str] = frozenset()  # files that are not there
+    broken_sounds: frozenset[str] = frozenset()  # files that are there and cannot be played
     expiry_sweep_seconds: float = Field(default=30.0, gt=0)  # sofia looks for expired registrations this often
     phones: tuple[Phones, ...] = (Phones(),)
     gateways: dict[str, Gateway] = {"carrier_a": Gateway()}

@@ -71,6 +71,14 @@ class Model:
         agent = self.agents[extension]
         return [extension, agent.leg, agent.phones.value]
 
+    def claim_named(self, queue: Queue, token: str, extension: str) -> list[str]:
+        if token not in self.claims:
+            if extension not in self.idle().get(queue, []):
+                return []
+            self.claims[token] = extension
+            self.settle(extension, token=token)
+        return self.claim(queue, token)
+
     def renew(self, token: str) -> int:
         if token not in self.claims:
             return 0
@@ -83,7 +91,8 @@ class Model:
         if not self.renew(token):
             return 0
         agent = self.agents[self.claims[token]]
-        self.settle(agent.extension, bridged=True, calls_taken=agent.calls_taken + (not agent.bridged))
+        talk = {"bridged": True, "last_call": token, "last_call_ended_ms": 0}
+        self.settle(agent.extension, calls_taken=agent.calls_taken + (not agent.bridged), **talk)
         return 1
 
     def release(self, token: str, wrap_ms: int, lost_leg: str) -> str:
@@ -94,6 +103,8 @@ class Model:
         if wrap_ms:
             facts["wrap_until_ms"] = self.now_ms + wrap_ms
         extension = self.claims.pop(token)
+        if wrap_ms or self.agents[extension].bridged:
+            facts |= {"last_call": token, "last_call_ended_ms": self.now_ms}
         if lost_leg and self.agents[extension].leg == lost_leg:
             facts["leg"] = ""
         self.settle(extension, **facts)
@@ -176,6 +187,16 @@ class Agents(RuleBasedStateMachine):
             expected.append(one)
         assert self.do("claim", campaign, switch, LEASE_MS, *tokens) == expected
 
+    @rule(
+        campaign=st.sampled_from(CAMPAIGNS),
+        switch=st.sampled_from(SWITCHES),
+        wanted=st.dictionaries(st.sampled_from(TOKENS), st.sampled_from(EXTENSIONS), min_size=1),
+    )
+    def claim_named(self, campaign: str, switch: str, wanted: dict[str, str]) -> None:
+        expected = [self.model.claim_named((campaign, switch), token, one) for token, one in wanted.items()]
+        words = [word for pair in wanted.items() for word in pair]
+        assert self.do("claim_named", campaign, switch, LEASE_MS, *words) == expected
+
     @rule(token=st.sampled_from(TOKENS))
     def bridged(self, token: str) -> None:
         assert self.do("bridged", token, LEASE_MS) == self.model.bridged(token)
@@ -233,6 +254,10 @@ class Agents(RuleBasedStateMachine):
     @rule(queue=st.sampled_from([(campaign, switch) for campaign in CAMPAIGNS for switch in SWITCHES]))
     def count(self, queue: Queue) -> None:
         assert self.do("count", *queue) == len(self.model.idle().get(queue, []))
+
+    @rule(queue=st.sampled_from([(campaign, switch) for campaign in CAMPAIGNS for switch in SWITCHES]))
+    def who_is_idle(self, queue: Queue) -> None:
+        assert self.do("idle", *queue) == self.model.idle().get(queue, [])
 
 
 def test_redis_does_what_the_model_does(redis_url: str) -> None:

@@ -107,6 +107,48 @@ async def test_the_same_token_gets_the_same_agent(roster: Roster, clock: SetCloc
     assert (await roster.agent("1000")).lease_until_ms == clock.now_ms() + 30_000
 
 
+async def test_a_named_agent_is_claimed_if_idle_there_and_nobody_in_their_place(
+    roster: Roster, clock: SetClock
+) -> None:
+    await make_ready(roster, "1000", "1001", "1002")
+    await make_ready(roster, "1003", switch="b")
+    assert await roster.idle_agents("north", "a") == {"1000", "1001", "1002"}
+    wanted = {"t0": "1001", "t1": "1003", "t2": "1001", "t3": "1002"}  # elsewhere; and just taken
+    first, second = await roster.claim_named("north", "a", wanted)
+    assert (first, second) == (
+        Claim("t0", "1001", "leg-1001", Phones.NAILED_UP),
+        Claim("t3", "1002", "leg-1002", Phones.NAILED_UP),
+    )
+    assert await roster.idle_agents("north", "a") == {"1000"}
+    clock.move(20)
+    assert await roster.claim_named("north", "a", {"t0": "1000"}) == [first]  # the same token, the same agent
+    assert (await roster.agent("1001")).lease_until_ms == clock.now_ms() + 30_000
+    await roster.release(first)
+    assert await roster.idle_agents("north", "a") == {"1000", "1001"}
+
+
+async def test_an_agent_s_latest_conversation_is_known_until_the_next(roster: Roster, clock: SetClock) -> None:
+    await make_ready(roster, "1000")
+
+    async def last_call() -> tuple[str, int]:
+        agent = await roster.agent("1000")
+        return agent.last_call, agent.last_call_ended_ms
+
+    first = await claimed_now(roster, "t0")
+    assert await last_call() == ("", 0)
+    await roster.bridged(first)
+    assert await last_call() == ("t0", 0)
+    clock.move(5)
+    await roster.release(first)
+    ended_ms = clock.now_ms()
+    clock.move(5)
+    nobody_talked = await claimed_now(roster, "t1")
+    await roster.release(nobody_talked)
+    assert await last_call() == ("t0", ended_ms)
+    await roster.bridged(await claimed_now(roster, "t2"))
+    assert await last_call() == ("t2", 0)
+
+
 async def test_only_the_token_s_holder_releases(roster: Roster) -> None:
     await make_ready(roster, "1000")
     claim = await claimed_now(roster, "mine")

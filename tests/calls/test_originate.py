@@ -7,7 +7,9 @@ import re
 import pytest
 
 from campaigns.campaign import Campaign, Sound
-from dialer.calls.originate import abandoned_message, agent_call, customer_call, message_again, message_call
+from dialer.calls.leg import Leg
+from dialer.calls.message import apology, broadcast_message
+from dialer.calls.originate import agent_call, customer_call, message_call, play
 from dialer.esl import commands
 from dialer.settings import CallSettings, GatewaySettings, SwitchSettings
 
@@ -77,12 +79,15 @@ def test_the_number_that_people_see(pooled: str | None, of_campaign: str | None,
     assert message.variables["origination_caller_id_number"] == shown
 
 
-def test_a_message_ends_by_itself_and_no_key_cuts_it() -> None:
+def test_a_message_ends_by_itself_and_only_the_key_that_opts_out_cuts_it() -> None:
     spring = campaign(mode="broadcast", message="/sounds/a.wav", message_key_seconds=4)
     line = message_call(UUID, "+442071234567", GATEWAY, spring, CallSettings(), "node").line()
-    program = "'set:park_timeout=4:NORMAL_CLEARING,set:playback_terminators=none,playback:/sounds/a.wav,park' inline"
+    program = (
+        "'set:park_timeout=4:NORMAL_CLEARING,set:playback_terminators=9,set:playback_samples=0,"
+        "playback:/sounds/a.wav,park' inline"
+    )
     assert line.endswith(f"}}sofia/gateway/carrier_a/00442071234567 {program}")
-    assert message_again(UUID, spring).line() == f"uuid_transfer {UUID} {program}"
+    assert play(UUID, broadcast_message(spring)).line() == f"uuid_transfer {UUID} {program}"
     # the message and three repeats, at their longest
     assert "execute_on_answer='sched_hangup +264 NO_USER_RESPONSE'" in line
 
@@ -108,9 +113,11 @@ def test_a_nailed_up_leg_comes_back_to_park_and_never_has_a_park_timeout(nailed_
     assert line.endswith("}user/1001@example.org 'park' inline")
 
 
-def test_the_message_for_whom_there_was_nobody_hangs_up_by_itself() -> None:
-    line = abandoned_message(UUID, campaign()).line()
-    assert line == (
+@pytest.mark.parametrize(("key", "seconds", "terminators"), [("7", 5, "7"), ("", 0, "none")])
+def test_the_message_for_whom_there_was_nobody_hangs_up_by_itself(key: str, seconds: int, terminators: str) -> None:
+    message = apology(campaign(abandoned_opt_out=key), Leg(UUID))
+    assert play(UUID, message).line() == (
         f"uuid_transfer {UUID} "
-        "'playback:tone_stream://%(1000\\,500\\,350\\,440);loops=2,hangup:NORMAL_CLEARING' inline"
+        f"'set:park_timeout={seconds}:NORMAL_CLEARING,set:playback_terminators={terminators},set:playback_samples=0,"
+        "playback:tone_stream://%(1000\\,500\\,350\\,440);loops=2,park' inline"
     )

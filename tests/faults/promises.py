@@ -8,7 +8,7 @@ from typing import Protocol
 
 from campaigns.disposition import UNCOUNTED, Disposition
 from campaigns.lead import LeadStatus
-from campaigns.tables import AttemptRow, CdrRow, LeadRow
+from campaigns.tables import AttemptRow, CallOutcomeRow, CdrRow, LeadRow, SuppressionRow
 from dialer.agents.agent import AgentState, Phones, state_of
 from dialer.simulator.channel import Channel
 from tests.faults.virtual import VirtualHouse
@@ -23,6 +23,8 @@ COUNTED = (
     " count(false_positive_permille), coalesce(sum(false_positive_permille), 0) FROM cdr"
     " WHERE abandoned IS NOT NULL OR false_positive_permille IS NOT NULL GROUP BY 1, 2"
 )
+# Suppressed is whoever has opted out of a call whose record could not tell of it.
+FINISHED = (LeadStatus.DONE, LeadStatus.DEAD, LeadStatus.EXHAUSTED, LeadStatus.SUPPRESSED)
 REACHED = (Disposition.BRIDGED, Disposition.MESSAGE_PLAYED)
 ANSWERED = (
     Disposition.ABANDONED,
@@ -43,6 +45,21 @@ class Seen(Protocol):
     def cdrs(self) -> Sequence[CdrRow]: ...
 
     def customers(self) -> list[Channel]: ...
+
+
+class Spoken(Protocol):
+    """What people and agents have said."""
+
+    def cdrs(self) -> Sequence[CdrRow]: ...
+
+    def suppressions(self) -> Sequence[SuppressionRow]: ...
+
+    def outcomes(self) -> Sequence[CallOutcomeRow]: ...
+
+    @property
+    def words(self) -> bool:
+        """Whether the campaign has outcomes of its own."""
+        ...
 
 
 def check_always(house: VirtualHouse) -> None:
@@ -78,10 +95,22 @@ def check_leads(house: Seen, max_attempts: int) -> None:
     of_lead = Counter(attempt.lead_id for attempt in attempts if attempt.uuid not in no_calls)
     reached = {cdr.lead_id for cdr in cdrs.values() if cdr.disposition in REACHED}
     for lead in house.leads():
-        assert lead.status in (LeadStatus.DONE, LeadStatus.DEAD, LeadStatus.EXHAUSTED), f"{lead} is not finished"
+        assert lead.status in FINISHED, f"{lead} is not finished"
         assert lead.attempts == of_lead[lead.id or 0] <= max_attempts, f"{lead}: {of_lead[lead.id or 0]} attempts"
         done = lead.id in reached
         assert (lead.status is LeadStatus.DONE) == done, f"{lead} is {lead.status}, reached: {done}"
+
+
+def check_wishes(house: Spoken) -> None:
+    """Who wants no more calls is on the do-not-call list; each conversation has one outcome, if there are words."""
+    listed = {row.pattern for row in house.suppressions()}
+    for cdr in house.cdrs():
+        if cdr.disposition is Disposition.OPTED_OUT:
+            assert cdr.number in listed, f"{cdr.number} has opted out, and is on no list"
+    said = Counter(row.attempt_uuid for row in house.outcomes())
+    for cdr in house.cdrs() if house.words else ():
+        expected = cdr.disposition is Disposition.BRIDGED
+        assert said[cdr.attempt_uuid] in ({1} if expected else {0, 1}), f"{cdr} has {said[cdr.attempt_uuid]} outcomes"
 
 
 def check_people(house: Seen, longest_wait_seconds: float) -> None:
@@ -137,6 +166,7 @@ async def check_at_rest(house: VirtualHouse, *, max_attempts: int = 2, longest_w
     check_always(house)
     check_leads(house, max_attempts)
     check_people(house, longest_wait_seconds)
+    check_wishes(house)
     await _check_agents(house)
     await _check_slots(house)
 

@@ -66,6 +66,44 @@ FIRST_FAILS = {
     }
 }
 FAIL_OVER = {"gateways": '["carrier_a", "carrier_b"]'}
+# Both agents step out while the third person's phone rings, who wants no more such calls.
+SORRY = {
+    "connect_seconds": "0.5",
+    "abandoned_message": '"tone_stream://%(1000,0,440)"',
+    "message_key_seconds": "2",
+}
+ANNOYED = {
+    "gateways": {
+        "carrier_a": {
+            "scripts": [
+                {"suffix": "0", "outcome": "answer", "talk": 0.3},
+                {"suffix": "7", "outcome": "busy"},
+                {
+                    "suffix": "1",
+                    "outcome": "answer",
+                    "answer_delay": 1.0,
+                    "talk": 1.0,
+                    "keys": "59",
+                    "key_delay": 0.8,
+                },
+            ]
+        }
+    }
+}
+# Everybody talks, and agents say what came of it: one of them by a key of the phone, the other at the door.
+SAYING = {
+    "dispositions": '[{ name = "no_sale" }, { name = "sale", key = "1" }, { name = "call_back", then = "callback" }]',
+    "default_disposition": '"no_sale"',
+    "wrap_up_seconds": "1.0",
+    "callback_patience_minutes": "0.5",
+}
+TALKATIVE = {
+    "gateways": {
+        "carrier_a": {
+            "scripts": [{"suffix": suffix, "outcome": "answer", "talk": 0.6} for suffix in ("0", "7", "1")],
+        }
+    }
+}
 
 Break = Callable[[VirtualHouse], None]
 
@@ -76,11 +114,15 @@ async def a_few_calls(
     *,
     changes: Mapping[str, Any] | None = None,
     gateway: str = "",
+    call_backs: bool = False,
+    step_out: bool = False,
     **campaign: str,
 ) -> VirtualHouse:
     """Two agents, three leads. `wrong` sets up what goes wrong, once everything is there and nothing has begun.
 
-    A daemon that was killed is followed by another at once.
+    A daemon that was killed is followed by another at once. Where a campaign has words for it, agents say what came of
+    their conversations; with `call_backs` they promise one in each person's first. With
+    `step_out` they are away for a while when it matters.
     """
     async with VirtualHouse(redis_url, changes=changes, gateway=gateway).standing() as house:
         await house.start()
@@ -90,11 +132,51 @@ async def a_few_calls(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_reborn, house)
             nursery.start_soon(_look_at_offers, house)
+            if step_out:
+                nursery.start_soon(_step_out, house)
+            if "dispositions" in campaign:
+                nursery.start_soon(_say_what_came_of_it, house, call_backs)
             await house.begin_running()
             await comes_to_rest(house, len(AGENTS), nailed_up=campaign.get("phones") != '"on_demand"')
             nursery.cancel_scope.cancel()
-        await check_at_rest(house, longest_wait_seconds=LONGEST_WAIT_SECONDS)
+        # A promised call is made beyond max_attempts too, and tried again callback_tries times.
+        most = 6 if call_backs else 2
+        await check_at_rest(house, max_attempts=most, longest_wait_seconds=LONGEST_WAIT_SECONDS)
     return house
+
+
+async def _step_out(house: VirtualHouse) -> None:
+    """Agents make a pause while a phone rings for them, and come back."""
+    while not any(person.number.endswith("1") for person in house.customers()):
+        await trio.sleep(0.1)
+    for extension in AGENTS:
+        with contextlib.suppress(DialerError):
+            await house.daemon.desk.agent_pause(extension)
+    await trio.sleep(3.0)
+    await house.come_back_all(AGENTS)
+
+
+async def _say_what_came_of_it(house: VirtualHouse, call_backs: bool) -> None:
+    """In wrap-up 1000 presses a key and 1001 says it at the door, once for each conversation."""
+    promised: set[str] = set()
+    spoken: set[str] = set()
+    while True:
+        await trio.sleep(0.1)
+        for agent in await house.agents_as_they_are():
+            extension, conversation = agent["extension"], agent.get("last_call", "")
+            if agent.get("state") != "wrap_up" or conversation in spoken:
+                continue
+            number = next(one.number for one in house.attempts() if one.uuid == conversation)
+            dispose = house.daemon.desk.verbs()["agent_dispose"]
+            with contextlib.suppress(DialerError):  # it is away: they try again
+                if call_backs and number not in promised:
+                    await dispose(extension, "call_back", in_minutes=0.05)
+                    promised.add(number)
+                elif extension == "1000":
+                    house.switch.press(agent["leg"], "1")
+                else:
+                    await dispose(extension, "sale")
+                spoken.add(conversation)
 
 
 async def _look_at_offers(house: VirtualHouse) -> None:

@@ -109,6 +109,10 @@ def test_the_database_fails_at_every_write(redis_url: str, trouble: Trouble) -> 
         told(run_virtually, moment, a_few_calls, redis_url, wrong)
 
 
+# Tasks that tell a call's story, or keep what people want.
+TELLERS = ("_run_attempt", "Attempt.", "_first_of", "on_the_list_first", "WrapUp._obey")
+
+
 class KillAtStep(trio.abc.Instrument):
     """Kills the daemon after the n-th step of any task that tells a call's story."""
 
@@ -119,7 +123,7 @@ class KillAtStep(trio.abc.Instrument):
         self._token = trio.lowlevel.current_trio_token()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        if "_run_attempt" in task.name or "Attempt." in task.name or "_first_of" in task.name:
+        if any(part in task.name for part in TELLERS):
             self.steps += 1
             if self.steps == self._step:
                 self._token.run_sync_soon(self._house.kill_now)

@@ -11,6 +11,7 @@ import trio
 from campaigns.disposition import Disposition
 from tests.faults.promises import check_at_rest, comes_to_rest
 from tests.faults.stories import (
+    ANNOYED,
     ANSWERING,
     BROADCAST,
     FAIL_OVER,
@@ -18,8 +19,11 @@ from tests.faults.stories import (
     LISTENERS,
     LONGEST_WAIT_SECONDS,
     PREVIEW,
+    SAYING,
     SCREENED,
     SECOND_TRUNK,
+    SORRY,
+    TALKATIVE,
     a_few_calls,
 )
 from tests.faults.test_each_moment import KillAtStep, told
@@ -34,7 +38,12 @@ STORIES: dict[str, dict[str, Any]] = {
     "broadcast": BROADCAST_STORY,
     "screened": {**SCREENED, "changes": ANSWERING},
     "fail_over": {**FAIL_OVER, "changes": FIRST_FAILS, "gateway": SECOND_TRUNK},
+    "sorry": {**SORRY, "changes": ANNOYED, "step_out": True},
+    "saying": {**SAYING, "changes": TALKATIVE},
+    "call_backs": {**SAYING, "changes": TALKATIVE, "call_backs": True},
 }
+# Most steps of the others are those of any call.
+EVERY = {id(STORIES["broadcast"]): 1, id(STORIES["sorry"]): 1, id(STORIES["call_backs"]): 9}
 each_story = pytest.mark.parametrize("story", STORIES.values(), ids=list(STORIES))
 
 
@@ -53,6 +62,25 @@ def test_nothing_goes_wrong(redis_url: str) -> None:
     carried = Counter((cdr.gateway, cdr.disposition.value) for cdr in fail_over.cdrs())
     assert carried.pop(("carrier_a", "failed_over")) >= 2
     assert carried == {("carrier_b", "bridged"): 1, ("carrier_b", "hung_up"): 2, ("carrier_b", "busy"): 2}
+    sorry = run_virtually(a_few_calls, redis_url, **STORIES["sorry"])
+    assert outcomes(sorry) == {"bridged": 1, "busy": 2, "opted_out": 1}
+    assert [(row.pattern, row.source) for row in sorry.suppressions()] == [(number(2, 1), "key pressed")]
+    saying = run_virtually(a_few_calls, redis_url, **STORIES["saying"])
+    assert outcomes(saying) == {"bridged": 3}
+    assert {(row.agent, row.name, row.set_by) for row in saying.outcomes()} == {
+        ("1000", "sale", "key"),
+        ("1001", "sale", "agent"),
+    }
+
+
+def test_a_call_back_is_made_by_who_promised_it(redis_url: str) -> None:
+    house = run_virtually(a_few_calls, redis_url, **STORIES["call_backs"])
+    assert outcomes(house) == {"bridged": 6}
+    agents: dict[str, list[str | None]] = {}
+    for cdr in house.cdrs():
+        agents.setdefault(cdr.number, []).append(cdr.agent)
+    assert all(len(two) == 2 and two[0] == two[1] for two in agents.values()), agents
+    assert Counter(row.name for row in house.outcomes()) == {"call_back": 3, "sale": 3}
 
 
 @each_story
@@ -68,7 +96,7 @@ def test_the_daemon_dies_at_every_step(redis_url: str, story: dict[str, Any]) ->
 
         told(run_virtually, step, a_few_calls, redis_url, wrong, **story)
         steps = max(steps, seen[0].steps)
-        step += 1 if story is BROADCAST_STORY else 3  # most steps of the others are those of any call
+        step += EVERY.get(id(story), 3)
     assert steps > 50
 
 

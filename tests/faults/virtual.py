@@ -32,7 +32,7 @@ from campaigns import store
 from campaigns.campaign import Campaign, CampaignStatus, parse_campaign
 from campaigns.database import Database
 from campaigns.lead import LeadStatus
-from campaigns.tables import AttemptRow, CdrRow, LeadRow
+from campaigns.tables import AttemptRow, CallOutcomeRow, CdrRow, LeadRow, SuppressionRow
 from dialer import campaign_runner
 from dialer import daemon as daemon_module
 from dialer.agents import nailed_up as nailed_up_module
@@ -420,6 +420,17 @@ class VirtualHouse:
 
     def cdrs(self) -> Sequence[CdrRow]:
         return self.sql(lambda session: session.exec(select(CdrRow)).all())
+
+    def suppressions(self) -> Sequence[SuppressionRow]:
+        return self.sql(lambda session: session.exec(select(SuppressionRow)).all())
+
+    def outcomes(self) -> Sequence[CallOutcomeRow]:
+        return self.sql(lambda session: session.exec(select(CallOutcomeRow)).all())
+
+    @property
+    def words(self) -> bool:
+        """Whether the campaign has outcomes of its own."""
+        return bool(self.sql(lambda session: store.definition_of(store.get_campaign(session, "test"))).dispositions)
 
     def customers(self) -> list[Channel]:
         """Everybody who was ever called, in order."""

@@ -160,12 +160,15 @@ def _new_tables() -> None:
         sa.Column("note", sa.Text(), nullable=True),
         sa.Column("callback_at", MOMENT, nullable=True),
         sa.Column("callback_agent", sa.String(64), nullable=True),
+        sa.Column("before", sa.Text(), nullable=False),
         sa.Column("set_at", MOMENT, nullable=False),
         sa.ForeignKeyConstraint(["attempt_uuid"], ["attempt.uuid"]),
         sa.ForeignKeyConstraint(["campaign_id"], ["campaign.id"]),
         sa.ForeignKeyConstraint(["lead_id"], ["lead.id"]),
         sa.PrimaryKeyConstraint("attempt_uuid"),
     )
+    op.create_index("ix_call_outcome_set", "call_outcome", ["set_at", "agent"])
+    op.create_index("ix_call_outcome_campaign", "call_outcome", ["campaign_id", "set_at", "name"])
     op.create_table(
         "suppression",
         sa.Column("id", BIG, nullable=False),
