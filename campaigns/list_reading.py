@@ -101,19 +101,22 @@ def open_table(
 @contextmanager
 def _csv(path: Path, encoding: str | None, delimiter: str | None) -> Iterator[Table]:
     used, told = _encoding(path, encoding)
-    with path.open("rb") as raw, _complaints_of(path, used):
-        with io.TextIOWrapper(raw, encoding=used, newline="") as text:
-            divided, skipped = _delimiter(text, delimiter)
-            reader = csv.reader(_lines(path, text), delimiter=divided, strict=True)
-            header = [cell.strip() for cell in _next_row(path, reader, skipped + 1) or []]
-            yield Table(
-                about=f"CSV in {told}, cells divided by {'tabs' if divided == chr(9) else repr(divided)}",
-                header=header,
-                rows=_csv_rows(path, reader, skipped),
-                is_spreadsheet=False,
-                size=path.stat().st_size,
-                position=raw.tell,
-            )
+    with (
+        path.open("rb") as raw,
+        _complaints_of(path, used),
+        io.TextIOWrapper(raw, encoding=used, newline="") as text,
+    ):
+        divided, skipped = _delimiter(text, delimiter)
+        reader = csv.reader(_lines(path, text), delimiter=divided, strict=True)
+        header = [cell.strip() for cell in _next_row(path, reader, skipped + 1) or []]
+        yield Table(
+            about=f"CSV in {told}, cells divided by {'tabs' if divided == chr(9) else repr(divided)}",
+            header=header,
+            rows=_csv_rows(path, reader, skipped),
+            is_spreadsheet=False,
+            size=path.stat().st_size,
+            position=raw.tell,
+        )
 
 
 @contextmanager
