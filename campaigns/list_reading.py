@@ -36,6 +36,7 @@ _HARMLESS: Final = 10_000_000  # bytes; what unpacks to less may have any ratio
 _HEADER_CHARACTERS: Final = 65_536  # more than any header; a file with no line end within is none of ours
 _BLOCK: Final = 1 << 20
 _TITLES_MOST: Final = 5
+_LOOKED_AT: Final = 200  # rows of a spreadsheet, for how wide it is
 _SAMPLE: Final = 1 << 18  # bytes to guess an encoding from
 # What lists are written in where it is not Unicode; of equally good guesses the first counts.
 _LEGACY: Final = (
@@ -100,19 +101,22 @@ def open_table(
 @contextmanager
 def _csv(path: Path, encoding: str | None, delimiter: str | None) -> Iterator[Table]:
     used, told = _encoding(path, encoding)
-    with path.open("rb") as raw, _complaints_of(path, used):
-        with io.TextIOWrapper(raw, encoding=used, newline="") as text:
-            divided, skipped = _delimiter(text, delimiter)
-            reader = csv.reader(_lines(path, text), delimiter=divided, strict=True)
-            header = [cell.strip() for cell in _next_row(path, reader, skipped + 1) or []]
-            yield Table(
-                about=f"CSV in {told}, cells divided by {'tabs' if divided == chr(9) else repr(divided)}",
-                header=header,
-                rows=_csv_rows(path, reader, skipped),
-                is_spreadsheet=False,
-                size=path.stat().st_size,
-                position=raw.tell,
-            )
+    with (
+        path.open("rb") as raw,
+        _complaints_of(path, used),
+        io.TextIOWrapper(raw, encoding=used, newline="") as text,
+    ):
+        divided, skipped = _delimiter(text, delimiter)
+        reader = csv.reader(_lines(path, text), delimiter=divided, strict=True)
+        header = [cell.strip() for cell in _next_row(path, reader, skipped + 1) or []]
+        yield Table(
+            about=f"CSV in {told}, cells divided by {'tabs' if divided == chr(9) else repr(divided)}",
+            header=header,
+            rows=_csv_rows(path, reader, skipped),
+            is_spreadsheet=False,
+            size=path.stat().st_size,
+            position=raw.tell,
+        )
 
 
 @contextmanager
@@ -179,23 +183,24 @@ def _unusual_lines(file: IO[bytes]) -> bytes:
 def _guessed(path: Path, sample: bytes) -> tuple[str, str]:
     from charset_normalizer import from_bytes  # half a second to import, and seldom needed
 
-    best = from_bytes(sample, cp_isolation=list(_LEGACY)).best() if b"\0" not in sample else None
-    if best is None:
+    matches = from_bytes(sample, cp_isolation=list(_LEGACY)) if b"\0" not in sample else None
+    best = None if matches is None else matches.best()
+    if matches is None or best is None:
         raise InputRefusedError(
             f"{path} is not UTF-8, and no other encoding fits: save it as 'CSV UTF-8', or say its encoding;"
             " nothing was added"
         )
-    text = str(best)
-    alike = (name for name in _LEGACY if _reads_as(sample, name, text))
-    name = next(alike, best.encoding)
+    # Of those that make as little nonsense of it; a few umlauts read alike in many.
+    texts = [str(each) for each in matches if each.chaos <= best.chaos]
+    name = next((name for name in _LEGACY if _text_of(sample, name) in texts), best.encoding)
     return name, f"{name}, which is a guess (say the encoding if names come out wrong)"
 
 
-def _reads_as(sample: bytes, name: str, text: str) -> bool:
+def _text_of(sample: bytes, encoding: str) -> str | None:
     try:
-        return sample.decode(name) == text
+        return sample.decode(encoding)
     except UnicodeError:
-        return False
+        return None
 
 
 def _delimiter(file: TextIO, given: str | None) -> tuple[str, int]:
@@ -230,7 +235,7 @@ def _csv_rows(path: Path, reader: Any, skipped: int) -> Rows:
         for cells in reader:
             line = lines + skipped + 1  # a row may go over several
             lines = reader.line_num
-            if cells and (cells[0] or any(cell.strip() for cell in cells)):
+            if any(map(str.strip, cells)):
                 yield line, cells
     except csv.Error as error:
         raise _bad_quotes(path, lines + skipped + 1, error) from None
@@ -388,9 +393,11 @@ def _header_of(rows: Rows) -> tuple[int, list[str], int, Rows]:
 
     It is the first row with more than one cell, or the first row of all when the list has only one column.
     """
-    first = list(islice(rows, _TITLES_MOST + 1))
-    at = next((i for i, (_, cells) in enumerate(first) if sum(map(bool, cells)) > 1), 0)
+    first = list(islice(rows, _LOOKED_AT))
+    at = next((i for i, (_, cells) in enumerate(first[: _TITLES_MOST + 1]) if sum(map(bool, cells)) > 1), 0)
     if not first:
         return 1, [], 0, rows
     line, header = first[at]
-    return line, header, at, chain(first[at + 1 :], rows)
+    # Of merged cells only the first has a value: the columns below the others have no name, but they are there.
+    width = max(len(cells) for _, cells in first[at:])
+    return line, header + [""] * (width - len(header)), at, chain(first[at + 1 :], rows)

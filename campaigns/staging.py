@@ -122,7 +122,7 @@ def seal(session: Session, import_id: int, now: datetime) -> None:
     row = _locked(session, import_id)
     lock_additions(session)
     row.sealed_at = now
-    row.watermark = session.connection().scalar(select(func.max(_lead.c.id))) or 0
+    row.watermark = newest_lead(session)
     session.add(row)
     session.flush()
 
@@ -175,6 +175,11 @@ def lock_additions(session: Session) -> None:
     """From here to the commit nobody else adds leads, so that who is looked up and not found is not there."""
     if session.connection().dialect.name == "postgresql":
         session.connection().execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADDITIONS_LOCK})
+
+
+def newest_lead(session: Session) -> int:
+    """The id of the newest lead of all."""
+    return session.connection().scalar(select(func.max(_lead.c.id))) or 0
 
 
 def add_leads(

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import typer
+from sqlmodel import Session
 
-from campaigns.campaign import zone_info
 from campaigns.database import Database
 from campaigns.lead import LeadStatus
 from dialer.command_line import (
@@ -203,3 +203,241 @@ def _first_leads(report: Any) -> list[str]:
         about += [f"{name} {value}" for name, value in more.items() if value is not None]
         lines.append(f"  {', '.join(numbers)}  ({'; '.join(about)})  {lead.fields}")
     return [*lines, ""] if lines else []
+
+
+@leads_app.command("export")
+def leads_export(
+    campaign: CampaignOption,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+    status: Annotated[
+        list[LeadStatus] | None, typer.Option(help="Only leads of this status; may be repeated.")
+    ] = None,
+    list_name: Annotated[list[str] | None, typer.Option("--list", help="Only this list; may be repeated.")] = None,
+) -> None:
+    """Print every lead with all that is known of it; CSV (the default) is safe to open in a spreadsheet."""
+    from campaigns import lead_lists, list_export, store
+
+    if as_json and as_csv:
+        raise InputRefusedError("--json and --csv exclude each other; choose one")
+
+    async def export(database: Database) -> None:
+        row = await database.read(lambda session: store.get_campaign(session, campaign))
+        campaign_row_id = row.id or 0
+        lists = [
+            await database.read(partial(lead_lists.list_called, campaign_row_id=campaign_row_id, name=name))
+            for name in list_name or []
+        ]
+        wanted = list_export.Wanted(campaign_row_id, tuple(status or ()), tuple(one.id or 0 for one in lists))
+        fields: list[str] = []
+        writer = csv.writer(sys.stdout)
+        if not as_json:
+            fields = await database.read(partial(list_export.field_names, wanted=wanted))
+            writer.writerow([*list_export.COLUMNS, *map(safe_cell, fields)])
+        last = 0
+        while page := await database.read(partial(list_export.page, wanted=wanted, after_id=last)):
+            for lead in page:
+                if as_json:
+                    typer.echo(json.dumps(lead, ensure_ascii=False))
+                else:
+                    values = [lead[name] for name in list_export.COLUMNS]
+                    cells = [" ".join(value) if isinstance(value, list) else value for value in values]
+                    cells += [lead["fields"].get(name, "") for name in fields]
+                    writer.writerow([safe_cell(cell) for cell in cells])
+            last = page[-1]["id"]
+
+    in_database(load_settings(config), export)
+
+
+NumberOption = Annotated[
+    list[str] | None, typer.Option("--number", help="As dialed in the campaign's country, or +…; repeat it for more.")
+]
+FieldOption = Annotated[list[str] | None, typer.Option("--field", help="NAME=VALUE, one of the lead's own fields.")]
+KeyOption = Annotated[str | None, typer.Option("--key", help="The lead's external key.")]
+AccountOption = Annotated[str | None, typer.Option("--account", help="Whom it belongs to, with other leads.")]
+PriorityOption = Annotated[int | None, typer.Option("--priority", help="Within its list the higher is called first.")]
+ZoneOption = Annotated[str | None, typer.Option("--timezone", help="Where it is, if its number does not say so.")]
+WhichArgument = Annotated[str | None, typer.Argument(help="Its number, or its id.")]
+
+
+def _fields(told: Sequence[str] | None) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for each in told or ():
+        name, divided, value = each.partition("=")
+        if not divided or not name.strip():
+            raise InputRefusedError(f"--field {each!r} should be NAME=VALUE")
+        fields[name.strip()] = value.strip()
+    return fields
+
+
+@leads_app.command("add")
+def leads_add(
+    campaign: CampaignOption,
+    number: NumberOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    list_name: Annotated[str, typer.Option("--list", help="The list it goes to, made on first use.")] = "added",
+    field: FieldOption = None,
+    key: KeyOption = None,
+    account: AccountOption = None,
+    priority: PriorityOption = None,
+    timezone: ZoneOption = None,
+    unique_in: Annotated[
+        Literal["list", "campaign", "everywhere"], typer.Option(help="Where its number may be once.")
+    ] = "campaign",
+) -> None:
+    """Add one lead to a campaign; it may be called at once."""
+    from campaigns import audit
+    from campaigns.lead_changes import LeadDetails, add_lead
+
+    details = LeadDetails(number or (), _fields(field), key, account, priority, timezone)
+    settings = load_settings(config)
+    counts = write(
+        settings,
+        lambda session: add_lead(
+            session,
+            campaign,
+            details,
+            list_name=list_name,
+            unique_in=unique_in,
+            who=audit.this_person(),
+            now=right_now(),
+        ),
+    )
+    if not counts.added:
+        raise InputRefusedError(
+            f"the number is there already; --unique-in says where it may be once (now {unique_in})"
+        )
+    text = "added" if not counts.suppressed else "added, but it is on a do-not-call list and will not be called"
+    typer.echo(f"campaign {campaign}: {text}{tell_daemon(settings)}")
+
+
+@leads_app.command("change")
+def leads_change(
+    campaign: CampaignOption,
+    which: WhichArgument = None,
+    of_key: Annotated[str | None, typer.Option("--of-key", help="The lead with this external key.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    number: NumberOption = None,
+    field: FieldOption = None,
+    key: KeyOption = None,
+    account: AccountOption = None,
+    priority: PriorityOption = None,
+    timezone: ZoneOption = None,
+) -> None:
+    """Change what is said of a lead. Numbers given take the place of all it has; of one in a call they stay."""
+    from campaigns import audit
+    from campaigns.lead_changes import LeadDetails, change_lead, find_leads
+
+    details = LeadDetails(number or (), _fields(field), key, account, priority, timezone)
+    settings = load_settings(config)
+
+    def change(session: Session) -> str:
+        leads = find_leads(session, campaign, which, of_key)
+        if len(leads) > 1:
+            ids = ", ".join(str(lead.id) for lead in leads)
+            raise InputRefusedError(f"{len(leads)} leads are meant; say which by its id: {ids}")
+        moved = change_lead(session, campaign, leads[0], details, who=audit.this_person(), now=right_now())
+        return f"lead {leads[0].id}: " + (
+            "changed" if moved else "changed, but it is in a call and keeps its numbers"
+        )
+
+    typer.echo(f"{write(settings, change)}{tell_daemon(settings)}")
+
+
+@leads_app.command("withdraw")
+def leads_withdraw(
+    campaign: CampaignOption,
+    which: WhichArgument = None,
+    key: KeyOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Take a lead out for good: it is not called again. One in a call is withdrawn when that ends."""
+    from campaigns import audit
+    from campaigns.lead_changes import find_leads, withdraw_lead
+
+    settings = load_settings(config)
+
+    def withdraw(session: Session) -> list[str]:
+        return [
+            f"lead {lead.id}: "
+            + (
+                "withdrawn"
+                if withdraw_lead(session, campaign, lead, who=audit.this_person(), now=right_now())
+                else "is in a call, and is withdrawn when that ends"
+            )
+            for lead in find_leads(session, campaign, which, key)
+        ]
+
+    for line in write(settings, withdraw):
+        typer.echo(line)
+    tell_daemon(settings)
+
+
+@list_app.command("show")
+def list_show(campaign: CampaignOption, config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Show a campaign's lists, how they take turns, and their leads by status."""
+    from campaigns import lead_lists, store
+
+    def look(session: Session) -> list[dict[str, Any]]:
+        row = store.get_campaign(session, campaign)
+        return [
+            {
+                "list": one.row.name,
+                "active": one.row.active,
+                "priority": one.row.priority,
+                "weight": one.row.weight,
+                "newest_first": one.row.newest_first,
+                "source": one.row.source,
+                "leads": {status.value: count for status, count in one.leads.items()},
+            }
+            for one in lead_lists.summaries(session, row.id or 0)
+        ]
+
+    rows = read(load_settings(config), look)
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    if not rows:
+        typer.echo(f"the campaign {campaign} has no lists yet; import one with `dialer leads import`")
+        return
+    table = text_table("list", "active", "priority", "weight", "order", "leads")
+    for row in rows:
+        leads = ", ".join(f"{count} {status}" for status, count in row["leads"].items() if count) or "none"
+        order = "newest first" if row["newest_first"] else "oldest first"
+        active = "yes" if row["active"] else "no"
+        table.add_row(row["list"], active, str(row["priority"]), str(row["weight"]), order, leads)
+    typer.echo(as_text(table))
+
+
+@list_app.command("set")
+def list_set(
+    name: Annotated[str, typer.Argument(metavar="LIST")],
+    campaign: CampaignOption,
+    config: ConfigOption = DEFAULT_CONFIG,
+    priority: Annotated[
+        int | None, typer.Option(help="The list of the highest is called empty before the next.")
+    ] = None,
+    weight: Annotated[
+        int | None, typer.Option(help="Among lists of one priority: turns in proportion, 1 to 1000.")
+    ] = None,
+    newest_first: Annotated[bool | None, typer.Option("--newest-first/--oldest-first")] = None,
+    active: Annotated[
+        bool | None, typer.Option("--active/--inactive", help="Of one that is not, nobody is called.")
+    ] = None,
+) -> None:
+    """Change how a list takes its turns; it holds from the next call on."""
+    from campaigns import audit, lead_lists, store
+
+    change = lead_lists.ListChange(priority, weight, newest_first, active)
+    settings = load_settings(config)
+    now, who = right_now(), audit.this_person()
+
+    def apply(session: Session) -> str:
+        row_id = store.get_campaign(session, campaign).id or 0
+        row = lead_lists.change_list(session, campaign, row_id, name, change, who=who, now=now)
+        order = "newest first" if row.newest_first else "oldest first"
+        state = "active" if row.active else "not active"
+        return f"list {row.name}: {state}, priority {row.priority}, weight {row.weight}, {order}"
+
+    typer.echo(f"{write(settings, apply)}{tell_daemon(settings)}")

@@ -633,7 +633,7 @@ async def test_how_far_it_is_is_told(sqlite_url: str, path: Path, monkeypatch: p
     told: list[tuple[int, int, int]] = []
     async with open_database(sqlite_url, node=None) as database:
         await fill(database, 0)
-        path.write_text(LONG)
+        await trio.Path(path).write_text(LONG)
         await import_list(database, path, "spring", now=NOON, progress=lambda *far: told.append(far))
     size = len(LONG)
     assert [(rows, total) for rows, _, total in told] == [

@@ -1,0 +1,210 @@
+"""Leads that a person adds, changes or withdraws, one at a time, while the campaign runs.
+
+A lead in a call is the call's: its numbers stay, and it is withdrawn when the call ends. That is written on the lead
+itself (`put_off_by`), so that it holds whoever ends the call, and through a crash.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import attrs
+from sqlalchemy import or_
+from sqlmodel import Session, col, select
+
+from campaigns import audit, staging, store
+from campaigns.campaign import Campaign
+from campaigns.lead import WITHDRAWN, LeadStatus, numbers_from_json
+from campaigns.list_rows import PRIORITIES, StagedLead
+from campaigns.numbers import Number, parse_number
+from campaigns.staging import Counts, Terms, UniqueIn
+from campaigns.tables import LeadListRow, LeadRow
+from campaigns.zones import is_zone
+from dialer.errors import InputRefusedError
+
+_MOST_FOUND: Final = 20
+DEFAULT_LIST: Final = "added"
+
+
+@attrs.frozen
+class LeadDetails:
+    """What a person says of a lead; None says nothing."""
+
+    numbers: Sequence[str] = ()
+    fields: Mapping[str, str] = attrs.field(factory=dict)
+    key: str | None = None
+    account: str | None = None
+    priority: int | None = None
+    timezone: str | None = None
+
+
+def add_lead(
+    session: Session,
+    campaign: str,
+    details: LeadDetails,
+    *,
+    list_name: str = DEFAULT_LIST,
+    unique_in: UniqueIn = "campaign",
+    who: str,
+    now: datetime,
+) -> Counts:
+    """Add a lead to the campaign, unless its number is there; what became of it. Raises InputRefusedError."""
+    row = store.get_campaign(session, campaign)
+    lead = _as_staged(details, store.definition_of(row))
+    watermark = staging.newest_lead(session)
+    counts = staging.add_leads(session, row.id or 0, [lead], Terms(list_name, unique_in), watermark, now)
+    if counts.added:
+        after = {"numbers": details.numbers, "list": list_name, "key": details.key, "fields": dict(details.fields)}
+        audit.note(
+            session, who=who, action="add", kind="lead", subject=f"{campaign}/{lead.number}", after=after, now=now
+        )
+    return counts
+
+
+def change_lead(
+    session: Session, campaign: str, lead: LeadRow, details: LeadDetails, *, who: str, now: datetime
+) -> bool:
+    """Change what `details` says of the lead; False when its numbers stay, as it is in a call.
+
+    Fields are added to those that it has; an empty value takes one away. Raises InputRefusedError.
+    """
+    definition = store.definition_of(store.get_campaign(session, campaign))
+    before = described(lead)
+    _check_priority(details.priority)
+    if details.fields:
+        fields = {**json.loads(lead.fields), **details.fields}
+        lead.fields = json.dumps({name: value for name, value in fields.items() if value}, ensure_ascii=False)
+    lead.external_key = details.key or lead.external_key
+    lead.account = details.account or lead.account
+    lead.priority = lead.priority if details.priority is None else details.priority
+    busy = lead.status is LeadStatus.DIALING
+    moves = bool(details.numbers) or details.timezone is not None
+    if moves and not busy:
+        known = [one.number for one in numbers_from_json(lead.numbers)] or [lead.number]
+        staged = _as_staged(attrs.evolve(details, numbers=details.numbers or known), definition)
+        for name, value in staging.number_values(staged, lead.number).items():
+            setattr(lead, name, value)
+        if lead.put_off_by is not None:
+            lead.due_at = now  # of where it is now, the rule may say otherwise
+    lead.updated_at = now
+    session.add(lead)
+    session.flush()
+    audit.note(
+        session,
+        who=who,
+        action="change",
+        kind="lead",
+        subject=f"{campaign}/{lead.id}",
+        before=before,
+        after=described(lead),
+        now=now,
+    )
+    return not (moves and busy)
+
+
+def withdraw_lead(session: Session, campaign: str, lead: LeadRow, *, who: str, now: datetime) -> bool:
+    """Take the lead out of its list for good; False when it is in a call, at whose end that happens."""
+    before = {"status": lead.status.value}
+    if lead.status is LeadStatus.WITHDRAWN:
+        return True
+    at_once = lead.status is not LeadStatus.DIALING
+    if at_once:
+        lead.status, lead.queue, lead.put_off_by = LeadStatus.WITHDRAWN, None, None
+    else:
+        lead.put_off_by = WITHDRAWN
+    lead.updated_at = now
+    session.add(lead)
+    session.flush()
+    after = {"status": LeadStatus.WITHDRAWN.value, "when": "at once" if at_once else "when its call ends"}
+    subject = f"{campaign}/{lead.id}"
+    audit.note(session, who=who, action="withdraw", kind="lead", subject=subject, before=before, after=after, now=now)
+    return at_once
+
+
+def find_leads(session: Session, campaign: str, which: str | None, key: str | None) -> Sequence[LeadRow]:
+    """The campaign's leads of that number, id or key, locked until the transaction ends; at most 20.
+
+    A number is any of the lead's. Raises InputRefusedError when there is none.
+    """
+    if (which is None) == (key is None):
+        raise InputRefusedError("say which lead: its number or its id, or its key with --key; one of them")
+    row = store.get_campaign(session, campaign)
+    mine = select(LeadRow).where(LeadRow.campaign_id == row.id).order_by(col(LeadRow.id)).limit(_MOST_FOUND)
+    if session.connection().dialect.name == "postgresql":
+        mine = mine.with_for_update()
+    if key is not None:
+        found = session.exec(mine.where(LeadRow.external_key == key)).all()
+        what = f"key {key!r}"
+    elif which is not None and which.isascii() and which.isdigit() and len(which) < 7:
+        found = session.exec(mine.where(LeadRow.id == int(which))).all()
+        what = f"id {which}"
+    else:
+        number = parse_number(which or "", store.definition_of(row).country).e164
+        found = session.exec(
+            mine.where(or_(col(LeadRow.number) == number, col(LeadRow.first_number) == number))
+        ).all()
+        if not found:  # looks through the leads with several numbers, which takes as long as there are many
+            several = mine.where(col(LeadRow.first_number).is_not(None))
+            found = session.exec(several.where(col(LeadRow.numbers).contains(f'"{number}"', autoescape=True))).all()
+        what = f"number {number}"
+    if not found:
+        raise InputRefusedError(f"the campaign {campaign} has no lead of {what}")
+    return found
+
+
+def described(lead: LeadRow) -> dict[str, Any]:
+    """What the audit log keeps of a lead."""
+    return {
+        "numbers": [one.number for one in numbers_from_json(lead.numbers)] or [lead.number],
+        "number": lead.number,
+        "zones": json.loads(lead.zones),
+        "region": lead.region,
+        "fields": json.loads(lead.fields),
+        "key": lead.external_key,
+        "account": lead.account,
+        "priority": lead.priority,
+    }
+
+
+def list_name_of(session: Session, lead: LeadRow) -> str:
+    """The name of the lead's list."""
+    return session.get_one(LeadListRow, lead.list_id).name
+
+
+def _as_staged(details: LeadDetails, campaign: Campaign) -> StagedLead:
+    if details.timezone is not None and not is_zone(details.timezone):
+        raise InputRefusedError(f"{details.timezone!r} is not a time zone: it should be one like Europe/Berlin")
+    _check_priority(details.priority)
+    numbers = {number.e164: number for number in (parse_number(text, campaign.country) for text in details.numbers)}
+    if not numbers:
+        raise InputRefusedError("a lead needs a number")
+    placed = [[number.e164, list(_zones(number, details)), number.kind, number.region] for number in numbers.values()]
+    for number, zones, _, _ in placed:
+        if not zones and campaign.timezone is None:
+            raise InputRefusedError(
+                f"{number} belongs to no place, so its calling hours are not known; say its timezone"
+            )
+    e164, zones, kind, region = placed[0]
+    return StagedLead(
+        str(e164),
+        json.dumps(zones, separators=(",", ":")),
+        region if isinstance(region, str) else None,
+        str(kind),
+        "[]" if len(placed) == 1 else json.dumps(placed, separators=(",", ":")),
+        json.dumps({name: value for name, value in details.fields.items() if value}, ensure_ascii=False),
+        external_key=details.key,
+        account=details.account,
+        priority=details.priority,
+    )
+
+
+def _zones(number: Number, details: LeadDetails) -> tuple[str, ...]:
+    return number.zones if details.timezone is None else (details.timezone,)
+
+
+def _check_priority(priority: int | None) -> None:
+    if priority is not None and abs(priority) > PRIORITIES:
+        raise InputRefusedError(f"the priority {priority} should be between -{PRIORITIES} and {PRIORITIES}")
