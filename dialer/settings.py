@@ -135,7 +135,7 @@ _FAIL_OVER_ON: Final = (
 )
 # Of these no trunk will know better: the person, or the number, has spoken.
 _NEVER_RETRY_ON: Final = (
-    *("404", "410", "480", "484", "486", "487", "600", "603", "604", "607", "608"),
+    *("404", "410", "480", "484", "486", "600", "603", "604", "607", "608"),
     *("USER_BUSY", "UNALLOCATED_NUMBER", "INVALID_NUMBER_FORMAT", "NUMBER_CHANGED", "NO_ANSWER", "NO_USER_RESPONSE"),
     "SUBSCRIBER_ABSENT",
 )

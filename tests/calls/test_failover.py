@@ -30,6 +30,7 @@ def ended(status: int, cause: str, **changes: Any) -> Leg:
         (504, "RECOVERY_ON_TIMER_EXPIRE", Sign.FAULT),
         (408, "RECOVERY_ON_TIMER_EXPIRE", Sign.FAULT),
         (599, "NORMAL_UNSPECIFIED", Sign.FAULT),  # a hundred of them, whatever the cause
+        (487, "PROGRESS_TIMEOUT", Sign.FAULT),  # it had said nothing, and FreeSWITCH took the call back
         (0, "GATEWAY_DOWN", Sign.FAULT),
         (0, "INVALID_GATEWAY", Sign.FAULT),
         (0, "NORMAL_CIRCUIT_CONGESTION", Sign.FAULT),

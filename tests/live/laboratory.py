@@ -406,17 +406,20 @@ class Carrier(SipProcess):
         return self.laboratory.directory / f"log/{self._stem}.messages"
 
     async def start(self, *arguments: str) -> None:
-        await super().start("-trace_msg", "-message_file", str(self._messages), "-message_overwrite", "true", *arguments)
+        trace = ["-trace_msg", "-message_file", str(self._messages), "-message_overwrite", "true"]
+        await super().start(*trace, *arguments)
 
     def invites(self) -> list[Invite]:
         """The calls it was asked for so far, in order; one that was sent again counts once."""
         text = self._messages.read_text(errors="replace") if self._messages.exists() else ""
         found: dict[str, Invite] = {}
         for message in re.findall(r"^INVITE sip:.*?\r?\n\r?\n", text, re.DOTALL | re.MULTILINE):
-            number, caller_id = re.search(r"^INVITE sip:([^@]*)@", message), re.search(r"^From:.*<sip:([^@]*)@", message, re.M)
-            call_id = re.search(r"^Call-ID: *(\S+)", message, re.M)
-            if number and caller_id and call_id:
-                found.setdefault(call_id[1], Invite(number[1], caller_id[1]))
+            parts = [
+                re.search(pattern, message, re.MULTILINE)
+                for pattern in (r"^Call-ID: *(\S+)", r"^INVITE sip:([^@]*)@", r"^From:.*<sip:([^@]*)@")
+            ]
+            call_id, number, caller_id = (part[1] if part is not None else "" for part in parts)
+            found.setdefault(call_id, Invite(number, caller_id))
         return list(found.values())
 
 
