@@ -255,11 +255,11 @@ class Leasing:
                 list_id: self._callable(self._in_order(by_list[list_id]), self._lists[list_id].weight / weights)
                 for list_id in list_ids
             }
-            while self._slots.left and (list_id := turns.next()) is not None:
-                if self._serve(offers[list_id], 1):
-                    turns.take(list_id)
+            while self._slots.left and (chosen := turns.next()) is not None:
+                if self._serve(offers[chosen], 1):
+                    turns.take(chosen)
                 else:
-                    turns.leave(list_id)
+                    turns.leave(chosen)
             self._keep_credits(turns, list_ids)
 
     def _in_order(self, groups: Sequence[_Group]) -> list[_Group]:

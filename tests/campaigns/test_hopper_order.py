@@ -293,7 +293,7 @@ async def test_once_a_day_over_one_trunk_is_over_another_after_that(database: Da
     trunks = {"carrier": Trunk("carrier", "fs1", most_per_callee_a_day=1), "second": Trunk("second", "fs1")}
     names = ("carrier", "second")
 
-    async def call() -> str:
+    async def call(calls: int) -> str:
         room = [Slot(f"{name}-{calls}", name, "fs1") for name in names]
         (found,) = (await ask(database, filled, 2, trunks, wanted=room)).leases
         step = next_step(Disposition.BUSY, found, CAMPAIGN, NOON)
@@ -302,7 +302,7 @@ async def test_once_a_day_over_one_trunk_is_over_another_after_that(database: Da
         return found.gateway
 
     for calls, gateway in enumerate(("carrier", "second")):
-        assert await call() == gateway
+        assert await call(calls) == gateway
 
 
 async def test_caller_ids_are_local_within_their_most_and_the_same_for_one_person_all_day(database: Database) -> None:
