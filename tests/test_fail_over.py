@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 
+from dialer.calls.trunk_line import Line
 from dialer.simulator.scenario import Outcome
 from tests.faults.promises import check_at_rest, comes_to_rest
 from tests.faults.stories import FAIL_OVER, SECOND_TRUNK
@@ -309,11 +310,11 @@ def test_a_changed_file_is_taken_over_without_forgetting_what_is_wrong(redis_url
         changed = [one.model_copy(update={"tier": 3, "park_seconds": 60.0}) for one in house.settings.gateway]
         gateways.configure(changed)
         assert gateways["carrier_a"].health is before
-        assert gateways["carrier_a"].line.status == "up"
+        assert gateways["carrier_a"].line == Line("up", "NOREG")
         elsewhere = [changed[0].model_copy(update={"freeswitch_gateway": "carrier_b"}), changed[1]]
         gateways.configure(elsewhere)
         assert not gateways["carrier_a"].health.parked  # another trunk, of which nothing is known
-        assert gateways["carrier_a"].line.status == "unknown"
+        assert gateways["carrier_a"].line == Line()
         await house.until(lambda: gateways["carrier_a"].line.status == "up", "asked for", 5)
 
     in_virtual_time(redis_url, story)
