@@ -67,23 +67,32 @@ class Slots:
     ) -> Fit | Verdict | None:
         """The slot that `number` gets; else why no trunk may carry it; or None when it only finds no free one.
 
-        `calls` are those made to the number lately, `failed` the trunks that have just failed it.
+        `calls` are those made to the number lately, `failed` the trunks that have just failed it: they are left out
+        for as long as there is another.
         """
         refusals: list[Verdict] = []
+        able: dict[str, str | None] = {}
         for name, trunk in self._trunks.items():
             found = self._over(trunk, number, region, calls)
             if isinstance(found, Verdict):
                 refusals.append(found)
             elif name not in failed and self._free[name]:
-                day = trunk.day(self._now)
-                if found is not None:
-                    self._shown_on(day)[found] += 1
-                self.left -= 1
-                return Fit(self._free[name].popleft(), found, day)
-        if refusals and len(refusals) == len(self._trunks):
+                return self._give(name, found)
+            else:
+                able[name] = found
+        if refusals and not able:
             moments = [one for one in refusals if one.allowed_at is not None]
             return min(moments, key=lambda one: one.allowed_at or self._now, default=refusals[0])
+        if all(name in failed or self._trunks[name].away for name in able):
+            return next((self._give(name, found) for name, found in able.items() if self._free[name]), None)
         return None
+
+    def _give(self, name: str, caller_id: str | None) -> Fit:
+        day = self._trunks[name].day(self._now)
+        if caller_id is not None:
+            self._shown_on(day)[caller_id] += 1
+        self.left -= 1
+        return Fit(self._free[name].popleft(), caller_id, day)
 
     def _over(self, trunk: Trunk, number: str, region: str | None, calls: Sequence[PastCall]) -> str | Verdict | None:
         """The number to be shown, None for the gateway's own; or why this trunk may not carry the call."""

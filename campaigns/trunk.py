@@ -51,7 +51,7 @@ class Trunk:
     """A trunk as campaigns see it.
 
     `blind` are the beginnings of numbers (+4490) and regions (ISO 3166, US-AK or US) that it must not call; `within`,
-    if there is one, is how every number that it may call begins.
+    if there is one, is how every number that it may call begins. One that is `away` takes no calls for the moment.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Trunk:
     most_per_callee_a_day: int | None = None
     within: str = ""
     zone: str = "UTC"
+    away: bool = False
 
     def day(self, now: datetime) -> date:
         """The day that `now` (aware) is in, as this trunk counts days."""

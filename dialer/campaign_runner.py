@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+import attrs
 import structlog
 import trio
 
@@ -238,8 +239,9 @@ class CampaignRunner:
 
     def _trunks(self) -> dict[str, Trunk]:
         """The campaign's trunks in the order they are tried, as the hopper sees them."""
-        settings = [gateway.settings for gateway in self._gateways()]
-        return {one.name: one.trunk() for group in in_order(settings) for one in group}
+        rests = {gateway.name: gateway.rests for gateway in self._gateways()}
+        order = in_order([gateway.settings for gateway in self._gateways()])
+        return {one.name: attrs.evolve(one.trunk(), away=rests[one.name]) for group in order for one in group}
 
     def _gateways(self) -> list[Gateway]:
         """The campaign's trunks, as far as they are configured."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 
+from dialer.calls.trunk_line import Line
 from dialer.simulator.scenario import Outcome
 from tests.faults.promises import check_at_rest, comes_to_rest
 from tests.faults.stories import FAIL_OVER, SECOND_TRUNK
@@ -161,6 +162,20 @@ def test_what_the_person_or_the_number_says_is_not_tried_over_another_trunk(
     in_virtual_time(redis_url, story)
 
 
+def test_a_trunk_that_says_nothing_in_time_is_left_for_another(redis_url: str) -> None:
+    silent = {"gateways": {**BOTH_CARRY["gateways"], "carrier_a": {**ALL_ANSWER, "ring_delay": 60.0}}}
+
+    async def story(house: VirtualHouse) -> None:
+        await house.begin([number(0)], AGENTS, **FAIL_OVER)
+        await comes_to_rest(house, len(AGENTS))
+        first, second = sorted(house.cdrs(), key=lambda cdr: cdr.originated_at)
+        assert (first.disposition.value, first.hangup_cause) == ("failed_over", "PROGRESS_TIMEOUT")
+        assert 1.9 < (first.ended_at - first.originated_at).total_seconds() < 3.1
+        assert (second.disposition.value, second.gateway) == ("bridged", "carrier_b")
+
+    in_virtual_time(redis_url, story, silent, gateway="progress_seconds = 2\n" + SECOND_TRUNK)
+
+
 def test_a_trunk_that_its_switch_says_is_down_gets_no_calls_until_it_is_up(redis_url: str) -> None:
     async def story(house: VirtualHouse) -> None:
         house.switch.gateway_state("carrier_a", up=False)
@@ -309,11 +324,11 @@ def test_a_changed_file_is_taken_over_without_forgetting_what_is_wrong(redis_url
         changed = [one.model_copy(update={"tier": 3, "park_seconds": 60.0}) for one in house.settings.gateway]
         gateways.configure(changed)
         assert gateways["carrier_a"].health is before
-        assert gateways["carrier_a"].line.status == "up"
+        assert gateways["carrier_a"].line == Line("up", "NOREG")
         elsewhere = [changed[0].model_copy(update={"freeswitch_gateway": "carrier_b"}), changed[1]]
         gateways.configure(elsewhere)
         assert not gateways["carrier_a"].health.parked  # another trunk, of which nothing is known
-        assert gateways["carrier_a"].line.status == "unknown"
+        assert gateways["carrier_a"].line == Line()
         await house.until(lambda: gateways["carrier_a"].line.status == "up", "asked for", 5)
 
     in_virtual_time(redis_url, story)

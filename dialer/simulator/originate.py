@@ -180,6 +180,10 @@ class Origination:
         # The real one compares whole seconds of the clock, so it gives up to a second less.
         elapsed = self._machine.stamp() % 1_000_000 / 1e6
         channel.timers.append(after(max(0.0, self._request.timeout - elapsed), self._time_out))
+        progress_limit = channel.get("leg_progress_timeout") or ""
+        if progress_limit.isdecimal():
+            # It looks at whole seconds too, and wants more of them than the limit.
+            channel.timers.append(after(int(progress_limit) + 1 - elapsed, self._give_up_unheard))
 
     def tell(self, text: str) -> None:
         """Answer the command, once."""
@@ -231,6 +235,11 @@ class Origination:
         if not self._channel.is_answered and not self._channel.executing:
             self._machine.hang_up(self._channel, "NO_ANSWER")
             self.tell("-ERR NO_ANSWER\n")
+
+    def _give_up_unheard(self) -> None:
+        channel = self._channel
+        if not (channel.progressed or channel.progressed_media or channel.is_answered):
+            self._machine.hang_up(channel, "PROGRESS_TIMEOUT")
 
     def _succeed(self) -> None:
         channel = self._channel

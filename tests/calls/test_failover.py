@@ -66,8 +66,9 @@ def test_a_call_that_reached_nobody_tells_of_its_trunk(status: int, cause: str, 
 
 @pytest.mark.parametrize("moment", ["ringing_us", "early_media_us", "answered_us"])
 def test_a_call_that_came_through_tells_of_a_trunk_that_is_well(moment: str) -> None:
-    assert sign_of(settings(), Leg(UUID, **{moment: 1})) is Sign.WELL
-    assert sign_of(settings(), ended(503, "NORMAL_TEMPORARY_FAILURE", **{moment: 1})) is Sign.WELL
+    came_through: dict[str, Any] = {moment: 1}
+    assert sign_of(settings(), Leg(UUID, **came_through)) is Sign.WELL
+    assert sign_of(settings(), ended(503, "NORMAL_TEMPORARY_FAILURE", **came_through)) is Sign.WELL
 
 
 def test_a_call_that_is_not_over_or_was_lost_from_sight_tells_nothing() -> None:

@@ -80,11 +80,12 @@ async def ask(
     campaign: Campaign | None = None,
     wanted: Sequence[Slot] | None = None,
     idle_agents: Sequence[str] | None = None,
+    in_turn: bool = False,
 ) -> Leased:
     book = RuleBook(campaign or filled.campaign, filled.id)
-    room = wanted or slots(count)
+    room, over = wanted or slots(count), trunks or {"carrier": ONE}
     return await database.write(
-        lambda s: lease(s, book, room, trunks or {"carrier": ONE}, "test", now, idle_agents=idle_agents)
+        lambda s: lease(s, book, room, over, "test", now, idle_agents=idle_agents, in_turn=in_turn)
     )
 
 
@@ -286,6 +287,38 @@ async def test_a_lead_that_no_trunk_may_carry_is_put_off_and_one_that_has_no_slo
     assert (await lead_of(database, far[0])).put_off_by == "blind_area"
     room = [Slot("u", "second", "fs1")]
     assert ids(await ask(database, filled, 1, trunks, wanted=room)) == [1]
+
+
+async def test_a_lead_that_fits_no_slot_keeps_its_turn_when_asked_to(database: Database) -> None:
+    filled = await fill(database, 1)
+    await more_leads(database, filled, "list", 3)
+    trunks = {"carrier": Trunk("carrier", "fs1", blind=("+1212",)), "second": Trunk("second", "fs1")}
+    leased = await ask(database, filled, 2, trunks, in_turn=True)
+    assert (ids(leased), leased.unfitted) == ([2], 1)
+    leased = await ask(database, filled, 1, trunks, in_turn=True)
+    assert (ids(leased), leased.unfitted) == ([], 1)
+    leased = await ask(database, filled, 1, trunks)
+    assert (ids(leased), leased.unfitted) == ([3], 1)
+
+
+@pytest.mark.parametrize(
+    ("second", "gateway"),
+    [
+        (Trunk("second", "fs1"), None),  # it waits for the other, which has no slot just now
+        (Trunk("second", "fs1", away=True), "carrier"),
+        (Trunk("second", "fs1", blind=("+1212",)), "carrier"),
+        (None, "carrier"),
+    ],
+)
+async def test_a_trunk_that_failed_a_lead_gets_it_again_when_there_is_no_other(
+    database: Database, second: Trunk | None, gateway: str | None
+) -> None:
+    filled = await fill(database, 1)
+    history = History(failed_gateways=("carrier",)).to_json()
+    await database.write(lambda s: s.connection().execute(update(LeadRow).values(history=history)).close())
+    trunks = {"carrier": ONE} | ({"second": second} if second is not None else {})
+    leased = await ask(database, filled, 1, trunks)
+    assert [lease.gateway for lease in leased.leases] == ([gateway] if gateway is not None else [])
 
 
 async def test_once_a_day_over_one_trunk_is_over_another_after_that(database: Database) -> None:

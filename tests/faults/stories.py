@@ -65,7 +65,7 @@ FIRST_FAILS = {
         "carrier_b": QUICK["gateways"]["carrier_a"],
     }
 }
-FAIL_OVER = {"gateways": '["carrier_a", "carrier_b"]'}
+FAIL_OVER: dict[str, Any] = {"gateways": '["carrier_a", "carrier_b"]'}
 # Both agents step out while the third person's phone rings, who wants no more such calls.
 SORRY = {
     "connect_seconds": "0.5",
