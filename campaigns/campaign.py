@@ -116,7 +116,7 @@ class Campaign(Settings):
     message_keys: MessageKeys = MessageKeys()
     """broadcast: what the keys of a person's phone do."""
     message_key_seconds: int = Field(default=5, ge=1, le=60)
-    """broadcast: seconds after the message in which a key is still taken, before we hang up."""
+    """Seconds after message, or abandoned_message, in which a key is still taken, before we hang up."""
     team: Slug | None = None
     """Campaigns that name the same team share its agents; left out, the campaign has agents of its own."""
     machine_detection: bool = False

@@ -151,7 +151,7 @@ class AgentDisposition(Settings):
     """What becomes of the lead. done: it is not called again. recycle: again after delay_seconds. callback: at the
     time the agent gives. do_not_call: never again, and its number goes on the campaign's do-not-call list."""
     delay_seconds: float = Field(default=86400.0, ge=0, le=YEAR_SECONDS)
-    """recycle: the rest, in seconds."""
+    """recycle: the rest, in seconds. callback: the seconds until then, when the agent chooses it by its key."""
     most_tries: Tries = 0
     """recycle: how often it may come before the lead is tried no more; 0: as often as max_attempts allows."""
     next_number: bool = False

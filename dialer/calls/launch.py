@@ -39,7 +39,9 @@ async def begin(
 
 
 def _is_owed_an_agent(lease: Lease) -> bool:
-    return lease.last_disposition is Disposition.ABANDONED or lease.callback_at is not None
+    # A call that was skipped, or that a trunk would not carry, does not make up for it.
+    abandoned = lease.last_disposition is Disposition.ABANDONED or lease.history.abandoned_at is not None
+    return abandoned or lease.callback_at is not None
 
 
 async def begin_held(

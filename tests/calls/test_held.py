@@ -13,6 +13,7 @@ import trio
 
 from campaigns.disposition import Disposition
 from campaigns.hopper import Lease
+from campaigns.recycle import History
 from dialer.agents.agent import AgentState
 from dialer.calls.attempt import Attempt, Phase
 from dialer.calls.held import HeldAttempt
@@ -123,6 +124,7 @@ async def test_a_call_back_is_made_by_the_agent_who_promised_it_or_not_at_all(tm
     [
         ({}, False),
         ({"last_disposition": Disposition.ABANDONED}, True),
+        ({"last_disposition": Disposition.SKIPPED, "history": History(abandoned_at=NOW)}, True),
         ({"callback_at": NOW}, True),
         ({"callback_at": NOW, "callback_agent": "1000"}, True),
     ],

@@ -65,16 +65,35 @@ async def test_a_message_is_heard_repeated_and_refused_for_good(laboratory: Labo
     assert cdrs[opts_out]["wait_ms"] < 4000 < cdrs[late]["wait_ms"] < 7000
 
 
-async def test_a_message_that_is_not_there_is_told(laboratory: Laboratory, tmp_path: Path) -> None:
+async def test_a_message_that_is_not_there_calls_nobody(laboratory: Laboratory, tmp_path: Path) -> None:
     await laboratory.carrier(ring=(50, 60))
     dialer = Dialer(laboratory, tmp_path)
+    await dialer.campaign("spring", mode='"broadcast"', message='"/nowhere/spring.wav"', retries=RETRIES)
+    await dialer.leads("spring", [Outcome.HOLDS.number(0)])
+
+    async def told() -> bool:
+        return (
+            "has no file /nowhere/spring.wav, which message names" in (await dialer.campaign_status("spring"))["why"]
+        )
+
+    async with dialer.running():
+        await dialer.cli("campaign", "start", "spring")
+        await wait_until(told, 30)
+        assert await dialer.cdrs("spring") == []
+
+
+async def test_a_message_that_cannot_be_played_is_told(laboratory: Laboratory, tmp_path: Path) -> None:
+    await laboratory.carrier(ring=(50, 60))
+    dialer = Dialer(laboratory, tmp_path)
+    message = tmp_path / "spring.wav"
+    message.write_bytes(b"no sound at all")
     await dialer.campaign(
-        "spring", mode='"broadcast"', message='"/nowhere/spring.wav"', max_calls_in_flight="1", retries=RETRIES
+        "spring", mode='"broadcast"', message=f'"{message}"', max_calls_in_flight="1", retries=RETRIES
     )
     await dialer.leads("spring", [Outcome.HOLDS.number(index) for index in range(5)])
 
     async def told() -> bool:
-        return "cannot play /nowhere/spring.wav" in (await dialer.campaign_status("spring"))["why"]
+        return f"cannot play {message}" in (await dialer.campaign_status("spring"))["why"]
 
     async with dialer.running():
         await dialer.cli("campaign", "start", "spring")
