@@ -12,7 +12,9 @@ import codecs
 import csv
 import io
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -37,7 +39,7 @@ _HEADER_CHARACTERS: Final = 65_536  # more than any header; a file with no line 
 _BLOCK: Final = 1 << 20
 _TITLES_MOST: Final = 5
 _LOOKED_AT: Final = 200  # rows of a spreadsheet, for how wide it is
-_SAMPLE: Final = 1 << 18  # bytes to guess an encoding from
+_SAMPLE: Final = 1 << 14  # bytes to guess an encoding from
 # What lists are written in where it is not Unicode; of equally good guesses the first counts.
 _LEGACY: Final = (
     *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp932", "gb18030", "big5"),
@@ -277,10 +279,12 @@ def _spreadsheet(path: Path, wanted: str | None) -> Iterator[Table]:
                     size=path.stat().st_size,
                     position=raw.tell,
                 )
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise InputRefusedError(
-            f"{path} is a damaged spreadsheet: {error}; save it again; nothing was added"
-        ) from None
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> InputRefusedError:
+    return InputRefusedError(f"{path} is a damaged spreadsheet: {error}; save it again; nothing was added")
 
 
 def _check_package(path: Path, raw: IO[bytes]) -> None:
@@ -288,8 +292,11 @@ def _check_package(path: Path, raw: IO[bytes]) -> None:
 
     What the directory of a zip says of a member is the most that Python will unpack of it.
     """
-    with zipfile.ZipFile(raw) as package:
-        members = package.infolist()
+    try:
+        with zipfile.ZipFile(raw) as package:
+            members = package.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+        raise _damaged(path, error) from None
     names = {member.filename for member in members}
     if not any(name.startswith("xl/") for name in names):
         what = "an OpenDocument file" if "mimetype" in names else "a zip file that is no spreadsheet"
@@ -321,7 +328,7 @@ def _workbook(path: Path, raw: IO[bytes]) -> Iterator[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what it does not keep of a workbook, which we do not write
             book = openpyxl.load_workbook(raw, read_only=True, data_only=True, keep_links=False)
-    except (zipfile.BadZipFile, EOFError, InputRefusedError):
+    except (zipfile.BadZipFile, EOFError, zlib.error, InputRefusedError):
         raise
     except Exception as error:  # noqa: BLE001 - of a broken workbook it raises whatever it stumbled over
         raise _broken(path, error) from None
@@ -357,7 +364,7 @@ def _sheet_rows(path: Path, sheet: Any) -> Rows:
     while True:
         try:
             values = next(rows, None)
-        except (zipfile.BadZipFile, EOFError):
+        except (zipfile.BadZipFile, EOFError, zlib.error):
             raise
         except Exception as error:  # noqa: BLE001 - as above: damage is found where it is read
             raise _broken(path, error) from None

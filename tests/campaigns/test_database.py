@@ -149,7 +149,7 @@ async def test_a_commit_that_fails_is_told_to_everybody(sqlite_url: str) -> None
         def break_commit(session: Session) -> None:
             # A foreign key that is looked at only when the transaction ends.
             session.connection().execute(text("PRAGMA defer_foreign_keys=ON"))
-            session.connection().execute(text("INSERT INTO staged_lead VALUES (1, 99, '+1', '[]', NULL, '{}')"))
+            session.connection().execute(text("INSERT INTO staged_chunk VALUES (1, 99, x'00')"))
 
         async with trio.open_nursery() as nursery, Held().writing(database):
             for number in range(3):

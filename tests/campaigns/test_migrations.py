@@ -211,7 +211,7 @@ async def test_rows_that_refer_to_nothing_stop_a_migration(sqlite_url: str, monk
 
     def orphan(config: Any, revision: str) -> None:
         upgrade(config, revision)
-        config.attributes["connection"].execute(text("INSERT INTO staged_lead VALUES (1, 9, '+1', '[]', NULL, '')"))
+        config.attributes["connection"].execute(text("INSERT INTO staged_chunk VALUES (1, 9, x'00')"))
 
     monkeypatch.setattr(command, "upgrade", orphan)
     with pytest.raises(Exception, match="refer to nothing"):

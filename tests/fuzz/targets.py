@@ -26,6 +26,9 @@ from campaigns import list_import as lists
 from campaigns import store
 from campaigns.campaign import Campaign, dump, load, parse_campaign
 from campaigns.database import open_database
+from campaigns.list_columns import parse_told
+from campaigns.list_reading import open_table
+from campaigns.list_rows import Refusal, RowReader, StagedLead, task_of, unpack
 from dialer import door as door_module
 from dialer.door import Handler
 from dialer.errors import ConfigurationError, InputRefusedError
@@ -43,6 +46,7 @@ from dialer.esl.framing import FrameReader
 from dialer.esl.messages import Event, ProtocolError, read_message
 from dialer.esl.subscription import Subscription
 from dialer.settings import parse_settings
+from tests.campaigns.test_list_files import EXCEL
 from tests.esl.recorded import NAMES, frames, recording
 from tests.esl.wire import LET_IN, WRONG_PASSWORD, accepted, disconnect, event, job, numbered, reply, rude_rejection
 from tests.fuzz.mutator import Mutator, TomlMutator
@@ -196,18 +200,33 @@ def list_import(data: bytes) -> None:
     campaign = random.choice(
         (_CAMPAIGN, _CAMPAIGN, attrs_campaign("DE", "Europe/Berlin"), attrs_campaign("GB", None))
     )
-    refused: list[lists.Refusal] = []
+    told = random.choice(([], [], [], ["number=name"], ["account=name"], ["callback_at=name", "priority=note"]))
+    refused: list[Refusal] = []
     try:
-        with lists._open_list(path, campaign, random.choice((None, None, None, "name"))) as (column, rows):
-            column.encode()
-            while chunk := lists._next_chunk(rows, refused):
-                for row in chunk:
-                    _judge_row(row)
+        with open_table(path) as table:
+            columns, table = lists._columns(path, table, campaign.country, parse_told(told))
+            columns.number_column.encode()
+            table.about.encode()
+            task = task_of(
+                columns,
+                country=campaign.country,
+                timezone=campaign.timezone,
+                by_key=random.random() < 0.1,
+                is_spreadsheet=table.is_spreadsheet,
+                now=_NOON,
+            )
+            reader = RowReader(task)
+            while rows := lists._some_of(table.rows):
+                chunk = reader.chunk(rows)
+                promise(chunk.count + len(chunk.refused) == len(rows), "each row is a lead or refused")
+                refused += chunk.refused
+                for lead in unpack(chunk.leads):
+                    _judge_lead(lead)
     except InputRefusedError as error:
         _judge_complaint(error, str(path))
     breaks = data.count(b"\n") + data.count(b"\r")
     for refusal in refused:
-        promise(1 < refusal.line <= breaks + 1, f"there is no line {refusal.line}")
+        promise(1 < refusal.line <= breaks + 1 or data[:2] == b"PK", f"there is no line {refusal.line}")
         promise(refusal.reason, "a refusal has a reason")
         refusal.value.encode()
 
@@ -219,11 +238,13 @@ def attrs_campaign(country: str, timezone: str | None) -> Campaign:
 _CAMPAIGN: Final = attrs_campaign("US", None)
 
 
-def _judge_row(row: Mapping[str, str | None]) -> None:
-    promise(_E164.fullmatch(row["number"] or ""), f"the number {row['number']!r}")
-    promise(isinstance(json.loads(row["zones"] or ""), list), "zones are a list")
-    promise(isinstance(json.loads(row["fields"] or ""), dict), "fields are an object")
-    for value in row.values():
+def _judge_lead(lead: StagedLead) -> None:
+    promise(_E164.fullmatch(lead.number), f"the number {lead.number!r}")
+    promise(isinstance(json.loads(lead.zones), list), "zones are a list")
+    promise(isinstance(json.loads(lead.fields), dict), "fields are an object")
+    for number, zones, kind, _ in json.loads(lead.numbers):
+        promise(_E164.fullmatch(number) and isinstance(zones, list) and kind, f"the numbers {lead.numbers!r}")
+    for value in (lead.fields, lead.external_key, lead.account, lead.consent_evidence, lead.list_name):
         promise("\0" not in (value or ""), "PostgreSQL takes no NUL")
         (value or "").encode()
 
@@ -246,13 +267,13 @@ async def _whole_import(url: str, path: Path) -> None:
             _judge_complaint(error, str(path))
 
         def count(session: Session) -> list[int]:
-            tables = ("lead", "staged_lead", "list_import")
+            tables = ("lead", "staged_chunk", "list_import")
             return [session.connection().execute(sql(f"SELECT count(*) FROM {t}")).scalar_one() for t in tables]
 
         found = await database.read(count)
     promise(found == [report.added if report else 0, 0, 0], f"{report} left {found}")
     if report is not None:
-        promise(report.rows == report.added + report.duplicates + len(report.refused), f"{report} adds up")
+        promise(report.rows == report.added + report.duplicates + report.refused_rows, f"{report} adds up")
 
 
 _NOON: Final = datetime(2026, 11, 23, 17, 0, tzinfo=UTC)
@@ -297,6 +318,9 @@ _LIST_BYTES: Final = [
     *(text.encode("utf-16") for text in _LISTS[:3]),
     b"\xfe\xff" + _LISTS[0].encode("utf-16-be"),
     "number,name\n2125550100,Zo\xeb\n".encode("latin-1"),
+    b"phone,phone 2,state,zip,account\n2125550100,3055550100,FL,33101,7\n2125550101,x,,2134,\n",
+    b"what|ever\nA|2125550100\nB|2125550101\n",
+    EXCEL,
 ]
 _LIST_TOKENS: Final = (
     *(b"sep=", b"sep=;\n", b'sep="\n', b"sep=\r\n", b"number", b"phone,", b"timezone", b"id,", b",,,,", b";", b'""'),
