@@ -15,8 +15,8 @@ from sqlmodel import Session, col, select
 
 from campaigns import attempt_history, suppression_store
 from campaigns.campaign import CampaignStatus
-from campaigns.hopper import candidate_of
 from campaigns.lead import LeadStatus, Queue
+from campaigns.leases import candidate_of
 from campaigns.rules.callable import RuleBook
 from campaigns.rules.verdict import Verdict, allowed, forbidden, gravest
 from campaigns.slots import needed_since

@@ -18,19 +18,19 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from math import ceil
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import attrs
-from sqlalchemy import bindparam, case, delete, insert, text, update
+from sqlalchemy import bindparam, case, insert, text, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, SQLModel, col, select
+from sqlmodel import Session, SQLModel, select
 
 from campaigns import attempt_history, suppression_store
 from campaigns.attempt_history import Histories
 from campaigns.disposition import Disposition
-from campaigns.lead import WITHDRAWN, LeadNumber, LeadStatus, Queue, numbers_from_json, zones_from_json
+from campaigns.lead import LeadStatus, Queue, numbers_from_json, zones_from_json
+from campaigns.leases import Lease, Leased, candidate_of
 from campaigns.recycle import History
-from campaigns.rules import suppression
 from campaigns.rules.callable import RuleBook
 from campaigns.rules.candidate import Candidate, PastCall
 from campaigns.rules.verdict import Verdict
@@ -46,39 +46,6 @@ _CALLABLE: Final = (LeadStatus.NEW, LeadStatus.WAITING)
 _NO_MOMENT_YET: Final = timedelta(days=1)  # rules that never allow it may have been changed by tomorrow
 _AGENT_AGAIN: Final = timedelta(seconds=30)  # a call-back whose agent is not idle is looked at this often
 _BEYOND_ALL_IDS: Final = 2**62
-
-
-@attrs.frozen
-class Lease:
-    """A lead that is this daemon's to call, once, and the slot it is to be called in."""
-
-    uuid: str
-    lead_id: int
-    number: str
-    gateway: str
-    switch: str
-    attempt_no: int
-    fields: Mapping[str, str]
-    last_disposition: Disposition | None = None
-    zones: tuple[str, ...] = ()
-    region: str | None = None
-    kind: str = "unknown"
-    numbers: tuple[LeadNumber, ...] = ()  # all of the lead's, when there are several
-    number_no: int = 0
-    account: str | None = None
-    caller_id: str | None = None  # of the trunk's pool; None leaves it to campaign and gateway
-    history: History = attrs.field(factory=History)
-    callback_at: datetime | None = None  # promised to the person
-    callback_agent: str | None = None  # and by that agent in person
-
-
-@attrs.frozen
-class Leased:
-    """What came of asking for leads: the leases, how many fitted no slot, and how many each rule has put off."""
-
-    leases: Sequence[Lease] = ()
-    unfitted: int = 0
-    blocked: Mapping[str, int] = attrs.field(factory=dict)
 
 
 @attrs.define
@@ -101,43 +68,6 @@ class _Row:
     callback_agent: str | None
     consent_at: datetime | None
     consent_evidence: str | None
-
-
-class LeadFacts(Protocol):
-    """What of a lead's row rules want to know; a LeadRow has it, and so has a lease's own look at it."""
-
-    number: str
-    zones: str
-    region: str | None
-    kind: str
-    account: str | None
-    attempts: int
-    last_disposition: Disposition | None
-    history: str
-    callback_at: datetime | None
-    consent_at: datetime | None
-    consent_evidence: str | None
-
-
-def candidate_of(lead_id: int, lead: LeadFacts) -> Candidate:
-    """A lead as rules are told of it."""
-    history = History.from_json(lead.history)
-    return Candidate(
-        lead_id=lead_id,
-        number=lead.number,
-        zones=zones_from_json(lead.zones),
-        region=lead.region,
-        kind=lead.kind,
-        account=lead.account,
-        attempts=lead.attempts,
-        last_disposition=lead.last_disposition,
-        consent_at=lead.consent_at,
-        consent_evidence=lead.consent_evidence,
-        abandoned_at=history.abandoned_at,
-        machine_at=history.machine_at,
-        refused_at=history.refused_at,
-        callback_at=lead.callback_at,
-    )
 
 
 @attrs.frozen
@@ -573,108 +503,6 @@ def _show(session: Session) -> Any:
     new: sqlite.Insert | postgresql.Insert = dialect.insert(_shown_day)
     return new.on_conflict_do_update(
         index_elements=["caller_id", "day"], set_={"calls": _shown_day.c.calls + new.excluded.calls}
-    )
-
-
-def send(session: Session, uuid: str, book: RuleBook, now: datetime) -> bool:
-    """Note that the offered attempt `uuid` is about to be sent; False if it must not be.
-
-    It may have been closed or returned, or its number may have come onto a do-not-call list since it was offered:
-    then the caller returns it.
-    """
-    attempt = session.get(AttemptRow, uuid, with_for_update=True)
-    if attempt is None or attempt.closed_at is not None:
-        return False
-    entries = suppression_store.entries_for(session, [attempt.number]).get(attempt.number, ())
-    campaign = book.campaign
-    if suppression.forbidding(entries, attempt.number, campaign=campaign.name, seller=campaign.seller, now=now):
-        return False
-    attempt.offered = False
-    session.add(attempt)
-    session.flush()
-    return True
-
-
-def return_unsent(session: Session, uuids: Sequence[str], now: datetime) -> int:
-    """Undo the leases of attempts that were never sent, as if they had not been taken; how many that were.
-
-    An attempt that has been closed is on record for good, and is passed over.
-    """
-    connection = session.connection()
-    gone = connection.execute(
-        delete(AttemptRow)
-        .where(col(AttemptRow.uuid).in_(uuids), col(AttemptRow.closed_at).is_(None))
-        .returning(col(AttemptRow.lead_id), col(AttemptRow.caller_id), col(AttemptRow.opened_at))
-    ).all()
-    if gone:
-        lead_ids = [row[0] for row in gone]
-        withdrawn = _lead.c.put_off_by == WITHDRAWN
-        again = case((_lead.c.attempts > 1, LeadStatus.WAITING.value), else_=LeadStatus.NEW.value)
-        connection.execute(
-            update(_lead)
-            .where(_lead.c.id.in_(lead_ids), _lead.c.status == LeadStatus.DIALING)
-            .values(
-                status=case((withdrawn, LeadStatus.WITHDRAWN.value), else_=again),
-                queue=case(
-                    (withdrawn, None),
-                    (_lead.c.callback_at.is_not(None), Queue.CALLBACK.value),
-                    (_lead.c.attempts > 1, Queue.RETRY.value),
-                    else_=Queue.NEW.value,
-                ),
-                put_off_by=None,
-                attempts=_lead.c.attempts - 1,
-                updated_at=now,
-            )
-        )
-        for _, caller_id, opened_at in gone:
-            if caller_id is not None:  # by the day of UTC: where a trunk counts otherwise, one too many stays counted
-                connection.execute(
-                    update(_shown_day)
-                    .where(_shown_day.c.caller_id == caller_id, _shown_day.c.day == opened_at.date())
-                    .values(calls=_shown_day.c.calls - 1)
-                )
-    return len(gone)
-
-
-@attrs.frozen
-class OpenAttempt:
-    """An attempt that was begun and not closed, and the lease that it was begun with."""
-
-    row: AttemptRow
-    lease: Lease
-
-
-def open_attempts_of(session: Session, node: str) -> Sequence[OpenAttempt]:
-    """The attempts that `node` has begun and not closed, the oldest first."""
-    found = session.exec(
-        select(AttemptRow, LeadRow)
-        .join(LeadRow, col(LeadRow.id) == AttemptRow.lead_id)
-        .where(AttemptRow.node == node, col(AttemptRow.closed_at).is_(None))
-        .order_by(col(AttemptRow.opened_at), AttemptRow.uuid)
-    )
-    return [OpenAttempt(attempt, _lease_again(attempt, lead)) for attempt, lead in found]
-
-
-def _lease_again(attempt: AttemptRow, lead: LeadRow) -> Lease:
-    return Lease(
-        uuid=attempt.uuid,
-        lead_id=attempt.lead_id,
-        number=attempt.number,
-        gateway=attempt.gateway,
-        switch=attempt.switch,
-        attempt_no=attempt.attempt_no,
-        fields=json.loads(lead.fields),
-        last_disposition=lead.last_disposition,
-        zones=zones_from_json(lead.zones),
-        region=lead.region,
-        kind=lead.kind,
-        numbers=numbers_from_json(lead.numbers),
-        number_no=lead.number_no,
-        account=attempt.account,
-        caller_id=attempt.caller_id,
-        history=History.from_json(lead.history),
-        callback_at=lead.callback_at,
-        callback_agent=lead.callback_agent,
     )
 
 

@@ -17,7 +17,7 @@ import trio
 from campaigns import abandonment_counts, store
 from campaigns.campaign import Campaign, zone_info
 from campaigns.database import Database
-from campaigns.hopper import Lease
+from campaigns.leases import Lease
 from dialer.agents.agent import AgentState, Wants
 from dialer.calls.attempt import UNDECIDED, Attempt, Phase
 from dialer.clock import Clock

@@ -12,7 +12,8 @@ import attrs
 import structlog
 import trio
 
-from campaigns.hopper import Leased, Outlook
+from campaigns.hopper import Outlook
+from campaigns.leases import Leased
 from campaigns.rules.callable import RuleBook
 from campaigns.slots import Slot
 from campaigns.trunk import Trunk

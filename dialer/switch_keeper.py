@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 import trio
 
-from campaigns.hopper import OpenAttempt
+from campaigns.leases import OpenAttempt
 from dialer.agents.agent import Agent
 from dialer.agents.nailed_up import NailedUpPhones
 from dialer.agents.presence import Presence

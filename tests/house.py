@@ -17,7 +17,7 @@ from sqlmodel import SQLModel, select
 
 from campaigns import store
 from campaigns.campaign import Campaign, CampaignStatus, parse_campaign
-from campaigns.hopper import Lease
+from campaigns.leases import Lease
 from campaigns.list_import import import_list
 from campaigns.rules.callable import RuleBook
 from campaigns.slots import Slot

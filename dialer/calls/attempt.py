@@ -19,7 +19,7 @@ import trio
 
 from campaigns.campaign import Campaign
 from campaigns.disposition import Disposition
-from campaigns.hopper import Lease
+from campaigns.leases import Lease
 from campaigns.opt_out import OptOut, by_key
 from campaigns.outcomes import default_name
 from campaigns.recycle import next_step

@@ -7,7 +7,7 @@ from typing import Final
 import trio
 
 from campaigns.campaign import Campaign
-from campaigns.hopper import Lease
+from campaigns.leases import Lease
 from dialer.calls.attempt import Attempt, Phase
 from dialer.calls.leg import Leg
 from dialer.calls.live_calls import LegWatch

@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from campaigns.campaign import Campaign
-from campaigns.hopper import Lease
+from campaigns.leases import Lease
 from dialer.agents.agent import Agent, Phones, Wants
 from dialer.agents.roster import Claim
 from dialer.calls.attempt import UNANSWERED, Attempt, Phase

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from campaigns.campaign import Campaign
 from campaigns.disposition import Disposition
-from campaigns.hopper import Lease
+from campaigns.leases import Lease
 from dialer.calls.attempt import Attempt
 from dialer.calls.broadcast import Broadcast
 from dialer.calls.held import HeldAttempt, hold_agents

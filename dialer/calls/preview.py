@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from campaigns.campaign import Campaign
-from campaigns.hopper import Lease
+from campaigns.leases import Lease
 from campaigns.rules.callable import RuleBook
 from dialer.agents.agent import Wants
 from dialer.agents.roster import Claim

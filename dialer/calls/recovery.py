@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from campaigns.campaign import Campaign
-from campaigns.hopper import OpenAttempt
+from campaigns.leases import OpenAttempt
 from campaigns.opt_out import OptOut, by_key
 from campaigns.outcomes import default_name
 from campaigns.recycle import next_step

@@ -15,7 +15,7 @@ from itertools import groupby
 import structlog
 import trio
 
-from campaigns.hopper import Lease, Leased
+from campaigns.leases import Lease, Leased
 from campaigns.slots import Slot
 from campaigns.turns import Turns
 from dialer.calls.gateway import Gateway, Gateways

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import attrs
 
-from campaigns.hopper import Lease
+from campaigns.leases import Lease
 from campaigns.opt_out import OptOut
 from campaigns.recycle import NextStep
 from campaigns.rules.callable import RuleBook

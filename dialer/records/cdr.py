@@ -9,7 +9,7 @@ import attrs
 from campaigns.abandonment import abandoned_of
 from campaigns.campaign import Campaign
 from campaigns.disposition import Disposition, of_hangup_cause
-from campaigns.hopper import Lease
+from campaigns.leases import Lease
 from campaigns.tables import CdrRow
 from dialer.calls.leg import HungUpBy, Leg
 from dialer.calls.originate import shown_number

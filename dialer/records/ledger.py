@@ -16,10 +16,11 @@ import structlog
 import trio
 from sqlmodel import Session
 
-from campaigns import hopper, store
+from campaigns import hopper, leases, store
 from campaigns.abandonment import LAW_SECONDS, abandoned_of
 from campaigns.database import Database
-from campaigns.hopper import Lease, Leased, OpenAttempt, Outlook
+from campaigns.hopper import Outlook
+from campaigns.leases import Lease, Leased, OpenAttempt
 from campaigns.opt_out import OptOut
 from campaigns.recycle import NextStep
 from campaigns.rules.callable import RuleBook
@@ -196,7 +197,7 @@ class DatabaseLedger:
     async def send(self, lease: Lease, book: RuleBook) -> bool:
         """What was only offered is about to be sent. Keeps trying until it is written; False if it must not be."""
         now = self._clock.now()
-        return await self._write_surely(lambda session: hopper.send(session, lease.uuid, book, now))
+        return await self._write_surely(lambda session: leases.send(session, lease.uuid, book, now))
 
     async def outlook(self, campaign_id: int) -> Outlook:
         """Whom the campaign has to call, now and next. Raises UnavailableError."""
@@ -210,7 +211,7 @@ class DatabaseLedger:
         now = self._clock.now()
         self._returning += 1
         try:
-            await self._write_surely(lambda session: hopper.return_unsent(session, uuids, now))
+            await self._write_surely(lambda session: leases.return_unsent(session, uuids, now))
         finally:
             self._returning -= 1
 
@@ -249,7 +250,7 @@ class DatabaseLedger:
 
     async def open_attempts(self) -> list[OpenAttempt]:
         """What this node has begun and not closed."""
-        return list(await self._database.read(lambda session: hopper.open_attempts_of(session, self._node)))
+        return list(await self._database.read(lambda session: leases.open_attempts_of(session, self._node)))
 
     async def _write_surely(self, work: Callable[[Session], T]) -> T:
         pause_seconds = RETRY_FIRST_SECONDS

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from campaigns.disposition import Disposition
-from campaigns.hopper import Lease
+from campaigns.leases import Lease
 from campaigns.recycle import History
 from dialer.agents.agent import AgentState
 from dialer.calls.attempt import Attempt, Phase

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campaigns.hopper import Lease, Leased
+from campaigns.leases import Lease, Leased
 from campaigns.slots import Slot
 from dialer.calls.trunks import Dispatcher, in_order, others_for
 from dialer.errors import UnavailableError

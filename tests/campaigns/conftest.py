@@ -17,8 +17,9 @@ from sqlmodel import Session, SQLModel
 from campaigns.campaign import Campaign
 from campaigns.database import Database, open_database
 from campaigns.disposition import Disposition
-from campaigns.hopper import Lease, lease
+from campaigns.hopper import lease
 from campaigns.lead import LeadStatus
+from campaigns.leases import Lease
 from campaigns.rules.callable import RuleBook
 from campaigns.slots import Slot
 from campaigns.store import CdrRow, LeadRow, add_campaign, lead_list

@@ -6,7 +6,7 @@ import pytest
 
 from campaigns.abandonment import AbandonmentCounts, abandoned_of, hour_of
 from campaigns.disposition import Disposition
-from campaigns.hopper import Lease
+from campaigns.leases import Lease
 
 from .conftest import NOON, cdr_of
 

@@ -23,7 +23,7 @@ from campaigns.abandonment_counts import abandoned_calls, counts, hours, window
 from campaigns.campaign import Campaign
 from campaigns.database import Database, open_database
 from campaigns.disposition import Disposition
-from campaigns.hopper import Lease
+from campaigns.leases import Lease
 from campaigns.recycle import Tried, next_step
 from campaigns.store import CdrRow, add_campaign, close_attempt
 from campaigns.tables import AbandonmentHourRow

@@ -13,12 +13,13 @@ import trio
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
-from campaigns import hopper
+from campaigns import hopper, leases
 from campaigns.campaign import Retries
 from campaigns.database import Database, open_database
 from campaigns.disposition import Disposition
-from campaigns.hopper import Lease, lease, open_attempts_of, outlook, return_unsent
+from campaigns.hopper import lease, outlook
 from campaigns.lead import LeadStatus, Queue
+from campaigns.leases import Lease, open_attempts_of, return_unsent
 from campaigns.recycle import Tried, next_step
 from campaigns.rules.callable import RuleBook
 from campaigns.store import AttemptRow, CdrRow, LeadRow, cdrs, close_attempt, lead_counts
@@ -179,11 +180,11 @@ async def test_what_is_leased_for_preview_is_only_offered_until_it_is_sent(datab
     filled = await fill(database, 2, campaign=preview)
     one, two = await take(database, filled, 2)
     book = RuleBook(preview, filled.id)
-    assert await database.write(lambda s: hopper.send(s, one.uuid, book, NOON))
+    assert await database.write(lambda s: leases.send(s, one.uuid, book, NOON))
     open_ones = await database.read(lambda s: open_attempts_of(s, "test"))
     assert {attempt.row.uuid: attempt.row.offered for attempt in open_ones} == {one.uuid: False, two.uuid: True}
     assert await database.write(lambda s: return_unsent(s, [two.uuid], NOON)) == 1
-    assert not await database.write(lambda s: hopper.send(s, two.uuid, book, NOON))
+    assert not await database.write(lambda s: leases.send(s, two.uuid, book, NOON))
 
 
 async def test_a_lead_that_was_skipped_rests_and_has_its_attempt_back(database: Database) -> None:

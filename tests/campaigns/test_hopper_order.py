@@ -15,8 +15,9 @@ from campaigns import suppression_store
 from campaigns.campaign import Campaign, Cap
 from campaigns.database import Database
 from campaigns.disposition import Disposition
-from campaigns.hopper import Lease, Leased, lease, return_unsent, send
+from campaigns.hopper import lease
 from campaigns.lead import LeadStatus, Queue
+from campaigns.leases import Lease, Leased, return_unsent, send
 from campaigns.recycle import History, next_step
 from campaigns.rules.callable import RuleBook
 from campaigns.slots import Slot

@@ -20,8 +20,9 @@ from sqlmodel import Session, SQLModel, select
 from campaigns import suppression_store
 from campaigns.campaign import AgentDisposition, CallingHours, Campaign, Cap, Delays, NextNumber, Retries
 from campaigns.disposition import UNCOUNTED, Disposition
-from campaigns.hopper import Lease, candidate_of, lease
+from campaigns.hopper import lease
 from campaigns.lead import LeadNumber, LeadStatus, numbers_to_json
+from campaigns.leases import Lease, candidate_of
 from campaigns.recycle import next_step, step_of_outcome
 from campaigns.rules.callable import ATTEMPTS, RULES, RuleBook
 from campaigns.rules.candidate import Candidate, PastCall, SuppressionEntry

@@ -17,8 +17,8 @@ from campaigns import outcomes
 from campaigns.campaign import AgentDisposition, Campaign
 from campaigns.database import Database
 from campaigns.disposition import Disposition
-from campaigns.hopper import Lease
 from campaigns.lead import LeadNumber, LeadStatus, numbers_to_json
+from campaigns.leases import Lease
 from campaigns.opt_out import OptOut, by_agent
 from campaigns.outcomes import NOTHING_SAID, default_name
 from campaigns.recycle import NextStep, next_step

@@ -11,8 +11,8 @@ from sqlmodel import Session
 from campaigns.campaign import CampaignStatus
 from campaigns.database import Database
 from campaigns.disposition import Disposition
-from campaigns.hopper import Lease, open_attempts_of, return_unsent
 from campaigns.lead import WITHDRAWN, LeadNumber, LeadStatus, numbers_to_json
+from campaigns.leases import Lease, open_attempts_of, return_unsent
 from campaigns.recycle import NextStep, Tried, next_step
 from campaigns.store import (
     AttemptRow,

@@ -8,7 +8,7 @@ import pytest
 
 from campaigns.campaign import Campaign
 from campaigns.disposition import CAUSES, Disposition
-from campaigns.hopper import Lease
+from campaigns.leases import Lease
 from campaigns.tables import CdrRow
 from dialer.calls.leg import HungUpBy, Leg
 from dialer.clock import from_microseconds
