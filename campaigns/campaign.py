@@ -92,8 +92,8 @@ class Campaign(Settings):
     name: Slug
     """Lower-case letters, digits, _ and -; what commands and reports call it."""
     gateways: tuple[GatewayName, ...] = Field(min_length=1)
-    """Trunks as the daemon's settings name them, the preferred one first: the next is used when those before it have no
-    room, rest, or may not call the number. Tier, price and weight of a trunk go before this order."""
+    """Trunks as the daemon's settings name them, the preferred one first: the next is used when those before it have
+    no room, rest, or may not call the number. Tier, price and weight of a trunk go before this order."""
     country: Country
     """ISO 3166 code of the country whose national numbers the lists may contain."""
     mode: Literal["progressive", "ratio", "predictive", "preview", "broadcast"] = "progressive"

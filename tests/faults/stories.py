@@ -120,9 +120,9 @@ async def a_few_calls(
 ) -> VirtualHouse:
     """Two agents, three leads. `wrong` sets up what goes wrong, once everything is there and nothing has begun.
 
-    A daemon that was killed is followed by another at once. Where a campaign has words for it, agents say what came of
-    their conversations; with `call_backs` they promise one in each person's first. With
-    `step_out` they are away for a while when it matters.
+    A daemon that was killed is followed by another at once. Where a campaign has words for it, agents say what came
+    of their conversations; with `call_backs` they promise one in each person's first. With `step_out` they are away
+    for a while when it matters.
     """
     async with VirtualHouse(redis_url, changes=changes, gateway=gateway).standing() as house:
         await house.start()
@@ -147,7 +147,7 @@ async def a_few_calls(
 
 async def _step_out(house: VirtualHouse) -> None:
     """Agents make a pause while a phone rings for them, and come back."""
-    while not any(person.number.endswith("1") for person in house.customers()):
+    while not any(person.number.endswith("1") for person in house.customers()):  # noqa: ASYNC110 - virtual time
         await trio.sleep(0.1)
     for extension in AGENTS:
         with contextlib.suppress(DialerError):
