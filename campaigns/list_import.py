@@ -24,7 +24,7 @@ import attrs
 import trio
 from sqlmodel import Session
 
-from campaigns import staging, store
+from campaigns import audit, staging, store
 from campaigns.database import Database
 from campaigns.list_columns import Columns, Role, find_columns
 from campaigns.list_reading import Rows, Table, open_table
@@ -65,6 +65,7 @@ class ImportOptions:
     refused_path: Path | None = None  # default: FILE.refused.csv beside the file
     dry_run: bool = False
     workers: int | None = None  # default: by the file's size
+    who: str | None = None  # for the audit log; None is nobody, and leaves no note
 
 
 @attrs.frozen
@@ -126,10 +127,9 @@ async def import_list(
         await finish_imports(database, now)
         for leftover in await database.read(partial(staging.unsealed_imports, campaign_row_id=row.id)):
             await _discard(database, leftover)
-        begin = partial(
-            staging.begin_import, campaign_row_id=row.id, source=str(path), terms=terms, now=now
-        )  # fmt: skip
-        store_to = _Staged(database, await database.write(begin), now)
+        begin = partial(staging.begin_import, campaign_row_id=row.id, source=str(path), terms=terms, now=now)
+        note = partial(_note, campaign=campaign, path=path, terms=terms, who=options.who, now=now)
+        store_to = _Staged(database, await database.write(begin), note, now)
     definition = store.definition_of(row)
     try:
         with ExitStack() as stack:
@@ -184,6 +184,13 @@ async def finish_imports(database: Database, now: datetime) -> None:
     """Carry out what a crash has left of imports that had been read. For a daemon's start."""
     for import_id in await database.read(staging.sealed_imports):
         await _carry_out(database, import_id, now)
+
+
+def _note(session: Session, *, campaign: str, path: Path, terms: Terms, who: str | None, now: datetime) -> None:
+    if who is not None:
+        after = {"file": str(path), "unique_in": terms.unique_in, "by": terms.by}
+        subject = f"{campaign}/{terms.list_name}"
+        audit.note(session, who=who, action="import", kind="list", subject=subject, after=after, now=now)
 
 
 def _list_name(path: Path, given: str | None) -> str:
@@ -274,15 +281,19 @@ def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
 class _Staged:
     """Where an import puts its leads: in the database, aside."""
 
-    def __init__(self, database: Database, import_id: int, now: datetime) -> None:
-        self._database, self._import_id, self._now = database, import_id, now
+    def __init__(self, database: Database, import_id: int, note: Callable[[Session], None], now: datetime) -> None:
+        self._database, self._import_id, self._note, self._now = database, import_id, note, now
 
     async def put(self, chunk: Chunk) -> None:
         if chunk.count:
             await self._database.write(partial(staging.stage, import_id=self._import_id, leads=chunk.leads))
 
     async def seal(self) -> None:
-        await self._database.write(partial(staging.seal, import_id=self._import_id, now=self._now))
+        await self._database.write(self._make_a_fact)
+
+    def _make_a_fact(self, session: Session) -> None:
+        staging.seal(session, self._import_id, self._now)
+        self._note(session)
 
     async def discard(self) -> None:
         await _discard(self._database, self._import_id)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 import typer
 from sqlmodel import Session
 
+from campaigns import audit
 from campaigns.database import Database
 from campaigns.lead import LeadStatus
 from dialer.command_line import (
@@ -85,6 +86,7 @@ def leads_import(
         sheet=sheet,
         refused_path=refused,
         dry_run=dry_run,
+        who=audit.this_person(),
     )
     settings = load_settings(config)
     with _progress_bar() as progress:
@@ -287,7 +289,6 @@ def leads_add(
     ] = "campaign",
 ) -> None:
     """Add one lead to a campaign; it may be called at once."""
-    from campaigns import audit
     from campaigns.lead_changes import LeadDetails, add_lead
 
     details = LeadDetails(number or (), _fields(field), key, account, priority, timezone)
@@ -326,7 +327,6 @@ def leads_change(
     timezone: ZoneOption = None,
 ) -> None:
     """Change what is said of a lead. Numbers given take the place of all it has; of one in a call they stay."""
-    from campaigns import audit
     from campaigns.lead_changes import LeadDetails, change_lead, find_leads
 
     details = LeadDetails(number or (), _fields(field), key, account, priority, timezone)
@@ -353,7 +353,6 @@ def leads_withdraw(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Take a lead out for good: it is not called again. One in a call is withdrawn when that ends."""
-    from campaigns import audit
     from campaigns.lead_changes import find_leads, withdraw_lead
 
     settings = load_settings(config)
@@ -427,7 +426,7 @@ def list_set(
     ] = None,
 ) -> None:
     """Change how a list takes its turns; it holds from the next call on."""
-    from campaigns import audit, lead_lists, store
+    from campaigns import lead_lists, store
 
     change = lead_lists.ListChange(priority, weight, newest_first, active)
     settings = load_settings(config)

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from campaigns.numbers import parse_number
 from sqlmodel import Session
 
 from campaigns import audit, explain, store, suppression_store
 from campaigns.campaign import zone_info
 from campaigns.database import Database
 from campaigns.explain import Explanation, Outline
+from campaigns.numbers import parse_number
 from campaigns.suppression_store import NewEntry, Scope
 from campaigns.tables import AuditRow, SuppressionRow
 from dialer.command_line import (

@@ -48,7 +48,8 @@ def test_a_list_from_file_to_export(config: Path, tmp_path: Path) -> None:
     leads.write_text("\ufeffPhone;Name\n" + "\n".join(rows), encoding="utf-8")  # with a byte-order mark
     imported = dialer("leads", "import", str(leads), "--campaign", "spring", config=config)
     assert imported.returncode == 0
-    assert imported.stdout == f"{leads}: 997 leads added, 0 were there already, 3 refused\n"
+    kept = f"{leads}: 997 leads added, 0 were there already, 3 refused"
+    assert imported.stdout == f"{kept}; all of them are in {leads}.refused.csv\n"
     assert [line.split(": ")[1] for line in imported.stderr.splitlines()] == ["line 12", "line 502", "line 1001"]
     assert "12ab" in imported.stderr
     again = json.loads(dialer("leads", "import", str(leads), "--campaign", "spring", "--json", config=config).stdout)

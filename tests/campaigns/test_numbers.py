@@ -33,6 +33,7 @@ def written(draw: st.DrawFn) -> tuple[str, str]:
     region = draw(st.sampled_from(REGIONS))
     example = phonenumbers.example_number_for_type(region, draw(st.integers(0, 10)))
     example = example or phonenumbers.example_number(region)
+    assert example is not None
     national = phonenumbers.national_significant_number(example)
     kept = draw(st.integers(0, len(national)))
     digits = national[:kept] + draw(

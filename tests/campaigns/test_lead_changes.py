@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlmodel import Session, col, select
+
+from campaigns import audit, lead_lists, list_export, store
+from campaigns.database import Database
+from campaigns.disposition import Disposition
+from campaigns.lead import LeadStatus, Queue
+from campaigns.lead_changes import LeadDetails, add_lead, change_lead, find_leads, withdraw_lead
+from campaigns.lead_lists import ListChange
+from campaigns.recycle import NextStep
+from campaigns.staging import Counts
+from campaigns.tables import LeadRow
+from dialer.errors import InputRefusedError
+
+from .conftest import NOON, cdr_of, fill, take
+
+LATER = NOON + timedelta(minutes=1)
+WHO = "ann"
+
+
+async def add(database: Database, *numbers: str, **details: Any) -> Counts:
+    options = {name: details.pop(name) for name in ("list_name", "unique_in") if name in details}
+    return await database.write(
+        lambda s: add_lead(s, "spring", LeadDetails(numbers, **details), who=WHO, now=NOON, **options)
+    )
+
+
+async def leads(database: Database) -> Sequence[LeadRow]:
+    return await database.read(lambda s: s.exec(select(LeadRow).order_by(col(LeadRow.id))).all())
+
+
+def with_one(
+    which: str, work: Callable[[Session, str, LeadRow], bool], campaign: str = "spring"
+) -> Callable[[Session], bool]:
+    def found(session: Session) -> bool:
+        (lead,) = find_leads(session, campaign, which, None)
+        return work(session, campaign, lead)
+
+    return found
+
+
+async def change(database: Database, which: str, **details: Any) -> bool:
+    changes = LeadDetails(**details)
+    return await database.write(
+        with_one(which, lambda s, campaign, lead: change_lead(s, campaign, lead, changes, who=WHO, now=LATER))
+    )
+
+
+async def withdraw(database: Database, which: str) -> bool:
+    return await database.write(
+        with_one(which, lambda s, campaign, lead: withdraw_lead(s, campaign, lead, who=WHO, now=LATER))
+    )
+
+
+async def noted(database: Database) -> list[tuple[str, str, str]]:
+    rows = await database.read(audit.notes)
+    return [(row.who, row.action, row.subject) for row in rows]
+
+
+async def test_a_lead_is_added_once_and_noted(database: Database) -> None:
+    await fill(database, 0)
+    assert await add(database, "2125550100", "(305) 555-0100", fields={"name": "Zoë"}, priority=3) == Counts(added=1)
+    assert await add(database, "+12125550100") == Counts(duplicates_in_campaign=1)
+    assert await add(database, "+12125550100", list_name="vip", unique_in="list") == Counts(added=1)
+    one, two = await leads(database)
+    assert (one.number, one.queue, one.status, one.priority) == ("+12125550100", Queue.NEW, LeadStatus.NEW, 3)
+    assert [number[0] for number in json.loads(one.numbers)] == ["+12125550100", "+13055550100"]
+    assert json.loads(one.fields) == {"name": "Zoë"}
+    lists = await database.read(lambda s: [row.name for row in lead_lists.lists_of(s, one.campaign_id)])
+    assert lists[-2:] == ["added", "vip"]
+    assert two.list_id != one.list_id
+    assert await noted(database) == [(WHO, "add", "spring/+12125550100")] * 2
+
+
+@pytest.mark.parametrize(
+    ("numbers", "details", "complaint"),
+    [
+        ([], {}, "a lead needs a number"),
+        (["12ab"], {}, "'12ab' is not a phone number in US"),
+        (["8005550199"], {}, "belongs to no place, so its calling hours are not known; say its timezone"),
+        (["2125550100"], {"timezone": "Mars"}, "'Mars' is not a time zone"),
+        (["2125550100"], {"priority": 10**9}, "the priority 1000000000 should be between"),
+    ],
+)
+async def test_what_cannot_be_added_is_refused(
+    database: Database, numbers: list[str], details: dict[str, Any], complaint: str
+) -> None:
+    await fill(database, 0)
+    with pytest.raises(InputRefusedError, match=complaint):
+        await add(database, *numbers, **details)
+    assert (await leads(database), await noted(database)) == ([], [])
+
+
+async def test_a_lead_is_found_by_any_number_by_id_and_by_key(database: Database) -> None:
+    await fill(database, 0)
+    await add(database, "2125550100", "3055550100", key="k1")
+    await database.write(lambda s: s.execute(text("UPDATE lead SET number = '+13055550100', number_no = 1")))
+    (one,) = await leads(database)
+    for which, key in (("2125550100", None), ("+1 305 555 0100", None), (str(one.id), None), (None, "k1")):
+        found = await database.read(lambda s, which=which, key=key: find_leads(s, "spring", which, key))  # type: ignore[misc]
+        assert [lead.id for lead in found] == [one.id]
+    for which, key, complaint in (
+        ("2125550199", None, "has no lead of number \\+12125550199"),
+        ("77", None, "has no lead of id 77"),
+        (None, "k2", "has no lead of key 'k2'"),
+        (None, None, "say which lead"),
+        ("1", "k1", "say which lead"),
+    ):
+        with pytest.raises(InputRefusedError, match=complaint):
+            await database.read(lambda s, which=which, key=key: find_leads(s, "spring", which, key))  # type: ignore[misc]
+
+
+async def test_a_change_keeps_what_it_does_not_name(database: Database) -> None:
+    await fill(database, 0)
+    await add(database, "2125550100", fields={"name": "Ann", "note": "x"}, key="k1", account="A")
+    assert await change(database, "2125550100", fields={"note": "", "city": "Rome"}, priority=7)
+    (lead,) = await leads(database)
+    assert (json.loads(lead.fields), lead.priority) == ({"name": "Ann", "city": "Rome"}, 7)
+    assert (lead.external_key, lead.account, lead.number) == ("k1", "A", "+12125550100")
+    assert await change(database, "2125550100", numbers=["3055550100", "2125550100"])
+    (lead,) = await leads(database)
+    assert (lead.number, lead.number_no, lead.first_number) == ("+12125550100", 1, "+13055550100")
+    assert await change(database, "2125550100", timezone="Europe/Rome")
+    (lead,) = await leads(database)
+    assert json.loads(lead.zones) == ["Europe/Rome"]
+    last = (await database.read(audit.notes))[-1]
+    assert (json.loads(last.before or ""), json.loads(last.after or "")) == (
+        {"zones": ["America/New_York"]},
+        {"zones": ["Europe/Rome"]},
+    )
+
+
+async def test_a_lead_in_a_call_keeps_its_numbers(database: Database) -> None:
+    filled = await fill(database, 1)
+    await take(database, filled, 1)
+    assert not await change(database, "1", numbers=["3055550100"], fields={"name": "New"})
+    (lead,) = await leads(database)
+    assert (lead.number, json.loads(lead.fields), lead.status) == (
+        "+12120000000",
+        {"name": "New"},
+        LeadStatus.DIALING,
+    )
+
+
+async def test_a_withdrawn_lead_is_not_called(database: Database) -> None:
+    filled = await fill(database, 2)
+    assert await withdraw(database, "1")
+    assert await withdraw(database, "1")  # again is no harm
+    assert [lease.lead_id for lease in await take(database, filled, 2)] == [2]
+    assert (await leads(database))[0].status is LeadStatus.WITHDRAWN
+    assert await noted(database) == [(WHO, "withdraw", "spring/1")]
+
+
+async def test_a_lead_in_a_call_is_withdrawn_when_that_ends(database: Database) -> None:
+    filled = await fill(database, 1)
+    (lease,) = await take(database, filled, 1)
+    assert not await withdraw(database, "1")
+    assert (await leads(database))[0].status is LeadStatus.DIALING
+    again = NextStep(LeadStatus.WAITING, LATER, "busy")
+    await database.write(lambda s: store.close_attempt(s, cdr_of(lease, filled.id, Disposition.BUSY), again, LATER))
+    (lead,) = await leads(database)
+    assert (lead.status, lead.queue) == (LeadStatus.WITHDRAWN, None)
+
+
+async def test_lists_take_turns_as_they_are_told(database: Database) -> None:
+    filled = await fill(database, 3)
+
+    def tell(wanted: ListChange, name: str = "list") -> Callable[[Session], object]:
+        return lambda s: lead_lists.change_list(s, "spring", filled.id, name, wanted, who=WHO, now=LATER)
+
+    await database.write(tell(ListChange(priority=5, weight=3, newest_first=True, active=False)))
+    (one,) = await database.read(lambda s: lead_lists.summaries(s, filled.id))
+    assert (one.row.priority, one.row.weight, one.row.newest_first, one.row.active) == (5, 3, True, False)
+    assert {status: count for status, count in one.leads.items() if count} == {LeadStatus.NEW: 3}
+    await database.write(tell(ListChange(priority=5)))  # is so already
+    assert await noted(database) == [(WHO, "change", "spring/list")]
+    for wrong, name, complaint in (
+        (ListChange(weight=0), "list", "the weight 0 should be between 1 and 1000"),
+        (ListChange(priority=9_999), "list", "the priority 9999 should be"),
+        (ListChange(weight=1), "lost", "the campaign has no list 'lost'; it has 'list'"),
+    ):
+        with pytest.raises(InputRefusedError, match=complaint):
+            await database.write(tell(wrong, name))
+
+
+async def exported(database: Database, wanted: list_export.Wanted) -> list[Mapping[str, Any]]:
+    rows: list[Mapping[str, Any]] = []
+    last = 0
+    while page := await database.read(partial(list_export.page, wanted=wanted, after_id=last)):
+        rows += page
+        last = page[-1]["id"]
+    return rows
+
+
+async def test_an_export_has_everything_page_by_page(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_export, "PAGE", 2)
+    filled = await fill(database, 0)
+    await add(database, "2125550100", "3055550100", fields={"name": "Zoë"}, key="k1")
+    await add(database, "2125550101", fields={"city": "=1+1"}, list_name="vip")
+    await add(database, "2125550102")
+    wanted = list_export.Wanted(filled.id)
+    rows = await exported(database, wanted)
+    assert [row["number"] for row in rows] == ["+12125550100", "+12125550101", "+12125550102"]
+    assert set(rows[0]) == {*list_export.COLUMNS, "fields"}
+    assert (rows[0]["numbers"], rows[0]["external_key"]) == (["+12125550100", "+13055550100"], "k1")
+    assert (rows[1]["list"], rows[1]["fields"], rows[1]["status"]) == ("vip", {"city": "=1+1"}, LeadStatus.NEW)
+    assert await database.read(lambda s: list_export.field_names(s, wanted)) == ["name", "city"]
+    lists = await database.read(lambda s: {row.name: row.id or 0 for row in lead_lists.lists_of(s, filled.id)})
+    for narrowed, numbers in (
+        (list_export.Wanted(filled.id, (LeadStatus.DONE,)), []),
+        (list_export.Wanted(filled.id, (LeadStatus.NEW, LeadStatus.DONE), (lists["vip"],)), ["+12125550101"]),
+        (list_export.Wanted(filled.id + 1), []),
+    ):
+        assert [row["number"] for row in await exported(database, narrowed)] == numbers

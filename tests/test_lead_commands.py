@@ -1,0 +1,104 @@
+"""The commands for lists and leads, from the shell: what is typed, and what is told."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.house import settings_text
+from tests.test_command_line import dialer, write_campaign
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "dialer.toml"
+    path.write_text(settings_text(tmp_path, 1))
+    done = dialer("campaign", "add", str(write_campaign(tmp_path)), config=path)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+SPRING = ("--campaign", "spring")
+
+
+def test_a_dry_run_shows_columns_first_leads_and_counts(config: Path, tmp_path: Path) -> None:
+    leads = tmp_path / "leads.csv"
+    leads.write_text("Phone;Mobile;Name\n2125550100;3055550100;Zoë\n12ab;;x\n2125550100;;again\n", encoding="cp1252")
+    told = dialer("leads", "import", str(leads), *SPRING, "--dry-run", config=config)
+    assert told.returncode == 0, told.stderr
+    assert "cp1252, which is a guess" in told.stdout
+    assert "nothing is stored" in told.stdout
+    lines = [line.split() for line in told.stdout.splitlines()]
+    assert ["Phone", "number", "1", "by", "name"] in lines
+    assert ["Mobile", "number", "2", "by", "name"] in lines
+    assert ["Name", "field"] in lines
+    assert "+12125550100, +13055550100  (fixed_or_mobile; US-NY; America/New_York)" in told.stdout
+    assert "1 leads would be added, 1 were there already, 1 refused" in told.stdout
+    assert "line 3" in told.stderr
+    assert json.loads(dialer("list", "show", *SPRING, "--json", config=config).stdout) == []
+    assert not leads.with_name("leads.csv.refused.csv").exists()
+
+
+def test_leads_from_import_to_export(config: Path, tmp_path: Path) -> None:
+    leads = tmp_path / "leads.csv"
+    leads.write_text("id,Phone,Name\nk1,2125550100,=HYPERLINK(1)\nk2,2125550101,Ann\n")
+    done = dialer(
+        *(
+            "leads",
+            "import",
+            str(leads),
+            *SPRING,
+            "--list",
+            "march",
+            "--by",
+            "key",
+            "--column",
+            "account=Name",
+            "--json",
+        ),
+        config=config,
+    )
+    report = json.loads(done.stdout)
+    assert (report["list"], report["added"], report["columns"][2]["role"]) == ("march", 2, "account")
+    added = dialer("leads", "add", *SPRING, "--number", "3055550100", "--field", "city=Rome", config=config)
+    assert added.stdout.startswith("campaign spring: added")
+    twice = dialer("leads", "add", *SPRING, "--number", "3055550100", config=config)
+    assert (twice.returncode, "the number is there already" in twice.stderr) == (65, True)
+    changed = dialer(
+        "leads", "change", "2125550101", *SPRING, "--field", "city=Oslo", "--priority", "4", config=config
+    )
+    assert changed.stdout.startswith("lead 2: changed")
+    withdrawn = dialer("leads", "withdraw", "--key", "k1", *SPRING, config=config)
+    assert withdrawn.stdout == "lead 1: withdrawn\n"
+    exported = dialer("leads", "export", *SPRING, config=config).stdout
+    rows = list(csv.DictReader(io.StringIO(exported)))
+    assert [(row["number"], row["list"], row["status"], row["account"], row["city"]) for row in rows] == [
+        ("+12125550100", "march", "withdrawn", "'=HYPERLINK(1)", ""),
+        ("+12125550101", "march", "new", "Ann", "Oslo"),
+        ("+13055550100", "added", "new", "", "Rome"),
+    ]
+    only = dialer("leads", "export", *SPRING, "--json", "--status", "new", "--list", "march", config=config).stdout
+    assert [json.loads(line)["external_key"] for line in only.splitlines()] == ["k2"]
+    noted = dialer("audit", config=config).stdout
+    assert all(action in noted for action in ("import", "add", "change", "withdraw"))
+
+
+def test_lists_are_shown_and_set(config: Path, tmp_path: Path) -> None:
+    assert "has no lists yet" in dialer("list", "show", *SPRING, config=config).stdout
+    leads = tmp_path / "leads.csv"
+    leads.write_text("number\n2125550100\n")
+    dialer("leads", "import", str(leads), *SPRING, config=config)
+    done = dialer(
+        *("list", "set", "leads", *SPRING, "--priority", "2", "--weight", "3", "--newest-first", "--inactive"),
+        config=config,
+    )
+    assert done.stdout.startswith("list leads: not active, priority 2, weight 3, newest first")
+    shown = dialer("list", "show", *SPRING, config=config).stdout
+    assert "newest first" in shown
+    assert "1 new" in shown
+    wrong = dialer("list", "set", "other", *SPRING, "--weight", "2", config=config)
+    assert (wrong.returncode, "it has 'leads'" in wrong.stderr) == (65, True)
