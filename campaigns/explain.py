@@ -15,7 +15,7 @@ from sqlmodel import Session, col, select
 
 from campaigns import attempt_history, suppression_store
 from campaigns.campaign import CampaignStatus
-from campaigns.lead import LeadStatus, Queue
+from campaigns.lead import LeadStatus
 from campaigns.leases import candidate_of
 from campaigns.rules.callable import RuleBook
 from campaigns.rules.verdict import Verdict, allowed, forbidden, gravest
@@ -101,7 +101,7 @@ def _of_state(lead: LeadRow, now: datetime) -> Verdict:
         return forbidden("rest", f"it rests{after}", lead.due_at)
     if lead.queue is None and lead.due_at > now:
         return forbidden("put_off", f"put off by the rule {lead.put_off_by}, which is asked again then", lead.due_at)
-    where = Queue(lead.queue).name.lower() if lead.queue is not None else "its"
+    where = lead.queue.name.lower() if lead.queue is not None else "its"
     return allowed("status", f"it is {lead.status.value}, and waits in the {where} queue", now)
 
 

@@ -72,6 +72,19 @@ class EnumText(TypeDecorator[E], Generic[E]):
         return None if value is None else self.enum(value)
 
 
+class QueueNumber(TypeDecorator[Queue]):
+    """A queue, stored as its number: they are sorted by it."""
+
+    impl = SmallInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: Queue | None, dialect: Dialect) -> int | None:
+        return None if value is None else int(value)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> Queue | None:
+        return None if value is None else Queue(value)
+
+
 # Lists are imported again and again, and PostgreSQL uses up a number for each row that was there already. SQLite
 # counts to 2**63 anyway, and numbers rows by itself only when the type is called INTEGER.
 _Big: Any = BigInteger().with_variant(Integer(), "sqlite")
@@ -187,7 +200,7 @@ class LeadRow(SQLModel, table=True):
     account: str | None = Field(default=None, sa_type=Text)  # whom several leads belong to
     fields: str = Field(default="{}", sa_type=Text)  # JSON object: the list's other columns
     status: LeadStatus = _enum(LeadStatus)
-    queue: Queue | None = Field(default=Queue.NEW, nullable=True, sa_type=SmallInteger)
+    queue: Queue | None = Field(default=Queue.NEW, nullable=True, sa_type=QueueNumber)
     priority: int = Field(default=0, sa_column_kwargs={"server_default": "0"})  # within its list, the higher first
     attempts: int = 0
     due_at: datetime = _moment()
