@@ -392,7 +392,7 @@ def _insert(
 def _moments(connection: Connection) -> Any:
     """What makes of a moment what the driver wants."""
     kind: TypeEngine[datetime] = _lead.c.due_at.type
-    return kind.bind_processor(connection.dialect)
+    return kind.dialect_impl(connection.dialect).bind_processor(connection.dialect)
 
 
 def _first_allowed(lead: StagedLead, forbidden: frozenset[str]) -> tuple[Any, ...] | None:

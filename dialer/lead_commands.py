@@ -327,22 +327,24 @@ def leads_change(
     timezone: ZoneOption = None,
 ) -> None:
     """Change what is said of a lead. Numbers given take the place of all it has; of one in a call they stay."""
-    from campaigns.lead_changes import LeadDetails, change_lead, find_leads
+    from campaigns.lead_changes import LeadDetails, change_lead, find_leads, locked_leads
 
     details = LeadDetails(number or (), _fields(field), key, account, priority, timezone)
     settings = load_settings(config)
 
-    def change(session: Session) -> str:
-        leads = find_leads(session, campaign, which, of_key)
-        if len(leads) > 1:
-            ids = ", ".join(str(lead.id) for lead in leads)
-            raise InputRefusedError(f"{len(leads)} leads are meant; say which by its id: {ids}")
-        moved = change_lead(session, campaign, leads[0], details, who=audit.this_person(), now=right_now())
-        return f"lead {leads[0].id}: " + (
-            "changed" if moved else "changed, but it is in a call and keeps its numbers"
+    async def change(database: Database) -> str:
+        ids = await database.read(partial(find_leads, campaign=campaign, which=which, key=of_key))
+        if len(ids) > 1:
+            shown = ", ".join(map(str, ids))
+            raise InputRefusedError(f"{len(ids)} leads are meant; say which by its id: {shown}")
+        moved = await database.write(
+            lambda session: change_lead(
+                session, campaign, locked_leads(session, ids)[0], details, who=audit.this_person(), now=right_now()
+            )
         )
+        return f"lead {ids[0]}: " + ("changed" if moved else "changed, but it is in a call and keeps its numbers")
 
-    typer.echo(f"{write(settings, change)}{tell_daemon(settings)}")
+    typer.echo(f"{in_database(settings, change)}{tell_daemon(settings)}")
 
 
 @leads_app.command("withdraw")
@@ -353,23 +355,24 @@ def leads_withdraw(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Take a lead out for good: it is not called again. One in a call is withdrawn when that ends."""
-    from campaigns.lead_changes import find_leads, withdraw_lead
+    from campaigns.lead_changes import find_leads, locked_leads, withdraw_lead
 
     settings = load_settings(config)
 
-    def withdraw(session: Session) -> list[str]:
-        return [
-            f"lead {lead.id}: "
-            + (
-                "withdrawn"
-                if withdraw_lead(session, campaign, lead, who=audit.this_person(), now=right_now())
-                else "is in a call, and is withdrawn when that ends"
-            )
-            for lead in find_leads(session, campaign, which, key)
-        ]
+    who, now = audit.this_person(), right_now()
 
-    for line in write(settings, withdraw):
-        typer.echo(line)
+    async def withdraw(database: Database) -> list[tuple[int, bool]]:
+        ids = await database.read(partial(find_leads, campaign=campaign, which=which, key=key))
+        return await database.write(
+            lambda session: [
+                (lead.id or 0, withdraw_lead(session, campaign, lead, who=who, now=now))
+                for lead in locked_leads(session, ids)
+            ]
+        )
+
+    for lead_id, at_once in in_database(settings, withdraw):
+        told = "withdrawn" if at_once else "is in a call, and is withdrawn when that ends"
+        typer.echo(f"lead {lead_id}: {told}")
     tell_daemon(settings)
 
 

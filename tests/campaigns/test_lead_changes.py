@@ -14,7 +14,7 @@ from campaigns import audit, lead_lists, list_export, store
 from campaigns.database import Database
 from campaigns.disposition import Disposition
 from campaigns.lead import LeadStatus, Queue
-from campaigns.lead_changes import LeadDetails, add_lead, change_lead, find_leads, withdraw_lead
+from campaigns.lead_changes import LeadDetails, add_lead, change_lead, find_leads, locked_leads, withdraw_lead
 from campaigns.lead_lists import ListChange
 from campaigns.recycle import NextStep
 from campaigns.staging import Counts
@@ -42,7 +42,7 @@ def with_one(
     which: str, work: Callable[[Session, str, LeadRow], bool], campaign: str = "spring"
 ) -> Callable[[Session], bool]:
     def found(session: Session) -> bool:
-        (lead,) = find_leads(session, campaign, which, None)
+        (lead,) = locked_leads(session, find_leads(session, campaign, which, None))
         return work(session, campaign, lead)
 
     return found
@@ -107,7 +107,7 @@ async def test_a_lead_is_found_by_any_number_by_id_and_by_key(database: Database
     (one,) = await leads(database)
     for which, key in (("2125550100", None), ("+1 305 555 0100", None), (str(one.id), None), (None, "k1")):
         found = await database.read(lambda s, which=which, key=key: find_leads(s, "spring", which, key))  # type: ignore[misc]
-        assert [lead.id for lead in found] == [one.id]
+        assert found == [one.id]
     for which, key, complaint in (
         ("2125550199", None, "has no lead of number \\+12125550199"),
         ("77", None, "has no lead of id 77"),

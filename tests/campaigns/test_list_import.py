@@ -502,6 +502,17 @@ async def test_other_roles(database: Database, path: Path) -> None:
     ]
 
 
+async def test_moments_are_stored_as_those_of_other_leads_are(sqlite_url: str, path: Path) -> None:
+    """In text of one width, as SQLite compares them by."""
+    async with open_database(sqlite_url, node=None) as database:
+        await fill(database, 1)
+        await bring_in(database, path, "number,callback_at,consent_at\n3055550100,2026-12-01 14:30,2026-01-02\n")
+        columns = "due_at, created_at, updated_at, coalesce(callback_at, due_at), coalesce(consent_at, due_at)"
+        rows = await database.read(lambda s: s.execute(text(f"SELECT {columns} FROM lead")).all())
+        assert {len(moment) for row in rows for moment in row} == {len("2026-11-23 17:00:00.000000")}
+        assert rows[1][3] == "2026-12-01 19:30:00.000000"
+
+
 async def test_a_column_may_say_the_list(database: Database, path: Path) -> None:
     await fill(database, 0)
     before = await names(database)
