@@ -40,7 +40,7 @@ async def test_a_machine_is_hung_up_on_and_people_are_connected(laboratory: Labo
     async with dialer.running(), laboratory.listen("CHANNEL_ANSWER") as events, trio.open_nursery() as nursery:
         for extension in agents.extensions:
             await dialer.cli("agent", "ready", extension, "--campaign", "spring")
-        await dialer.cli("campaign", "start", "spring")
+        nursery.start_soon(dialer.cli, "campaign", "start", "spring")  # the first answer may precede its end
         answered = 0
         while answered < len(numbers):
             with trio.fail_after(30):
