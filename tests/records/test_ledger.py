@@ -10,10 +10,12 @@ import pytest
 from campaigns.campaign import CampaignStatus
 from campaigns.disposition import Disposition
 from campaigns.lead import LeadStatus
+from campaigns.opt_out import OptOut
 from campaigns.recycle import NextStep
+from campaigns.saying import Said
 from campaigns.tables import CdrRow
-from dialer.records.ledger import Result
-from tests.faults.stories import AGENTS, a_few_calls
+from dialer.records.ledger import Entry, Result, Spoken, Suppressed, entry_from_json
+from tests.faults.stories import AGENTS, SAYING, TALKATIVE, a_few_calls
 from tests.faults.virtual import Trouble, VirtualHouse, run_virtually
 from tests.house import number
 
@@ -161,6 +163,69 @@ def test_a_result_is_read_as_it_was_judged_and_one_of_an_older_version_is_judged
     older = json.loads(text)
     del older["record"]["abandoned"]
     assert Result.from_json(json.dumps(older).encode()).record.abandoned is judged
+
+
+OPT_OUT = OptOut("+12125550100", "acme", "key pressed", "campaign spring, attempt u", "the person called", NOON)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Suppressed(OPT_OUT),
+        Spoken(Said("u", "1000", NOON, key="1")),
+        Spoken(Said("u", "1000", NOON, name="call_back", in_minutes=5.0, for_anyone=True, note="Zoë")),
+        Result(
+            CdrRow(
+                attempt_uuid="u",
+                campaign_id=1,
+                lead_id=1,
+                attempt_no=1,
+                number="+12125550100",
+                gateway="carrier",
+                switch="fs1",
+                node="test",
+                disposition=Disposition.OPTED_OUT,
+                hangup_cause="NORMAL_CLEARING",
+                originated_at=NOON,
+                ended_at=NOON,
+            ),
+            NextStep(LeadStatus.DEAD, None, "wants no more calls"),
+            NOON,
+            OPT_OUT,
+            "no_sale",
+        ),
+    ],
+)
+def test_what_waits_in_the_journal_is_the_same_in_the_next_life(entry: Entry) -> None:
+    assert entry_from_json(entry.to_json()) == entry
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"7", b'{"said": {}}', b'{"suppressed": 5}', b'{"record": {}}'])
+def test_what_is_no_entry_is_refused(text: bytes) -> None:
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        entry_from_json(text)
+
+
+async def spoken(redis_url: str) -> VirtualHouse:
+    """An agent presses a key in wrap-up while the database is away, and the daemon is killed then."""
+    async with VirtualHouse(redis_url, changes=TALKATIVE).standing() as house:
+        await house.start()
+        await house.begin([number(0)], ["1000"], running=True, **{**SAYING, "wrap_up_seconds": "30.0"})
+        await house.until(lambda: bool(house.cdrs()), "talked")
+        house.database_faults.down = Trouble.REFUSED
+        (agent,) = [one for one in await house.agents() if one.campaign]
+        house.switch.press(agent.leg, "1")
+        await house.until(lambda: len(house.journal) == 1, "in the journal")
+        await house.kill()
+        assert [row.name for row in house.outcomes()] == ["no_sale"]
+        house.calm()
+        await house.start()
+        await house.until(lambda: [row.name for row in house.outcomes()] == ["sale"], "written")
+    return house
+
+
+def test_an_agent_s_key_that_the_database_did_not_take_is_obeyed_by_the_next_life(redis_url: str) -> None:
+    assert [(row.agent, row.set_by) for row in run_virtually(spoken, redis_url).outcomes()] == [("1000", "key")]
 
 
 def test_nothing_goes_wrong_where_nothing_goes_wrong(redis_url: str) -> None:
