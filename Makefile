@@ -39,7 +39,7 @@ check: install ## Format, lint, types, import floors
 audit: install ## Known holes in dependencies; asks PyPI
 	$(AUDIT)
 
-soak: install ## Long runs: 100,000 random stories, a virtual week of 1,000,000 calls, an hour of SIGKILLs; some 5 hours
+soak: install ## Long runs: 100,000 random stories, a virtual week of 1,000,000 calls, two daemons, an hour of SIGKILLs; some 5 hours
 	$(BIN)/python -m tests.faults.soak
 
 live: install ## The tests on a real FreeSWITCH with SIPp, where both are found

@@ -2,6 +2,7 @@
 
     stories    random stories as in test_random_faults.py, 100,000 of them
     week       a virtual week, 1,000,000 calls, a random fault every few minutes; a house of its own on each core
+    two        10,000 leads, two daemons on one database, both killed every few seconds
     hour       one hour of real time at 50 calls/s, real processes, 10 SIGKILLs and a Redis that is killed
 
 Each prints one JSON line an hour, and fails with the seed when a promise is broken.
@@ -239,9 +240,10 @@ def _a_week(seed: int, shard: int, calls: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["stories", "week", "hour"])
+    parser.add_argument("what", nargs="*", default=["stories", "week", "two", "hour"])
     parser.add_argument("--calls", type=int, default=1_000_000, help="of the week")
     parser.add_argument("--stories", type=int, default=100_000)
+    parser.add_argument("--leads", type=int, default=10_000, help="of two daemons")
     parser.add_argument("--minutes", type=float, default=60.0, help="of the hour")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     chosen = parser.parse_args()
@@ -251,6 +253,10 @@ def main() -> None:
             on_all_cores(_some_stories, chosen.stories)
         elif what == "week":
             on_all_cores(partial(_a_week, chosen.seed), chosen.calls)
+        elif what == "two":
+            from tests.faults.test_two_daemons import many
+
+            tell("soak.two.done", trio.run(many, chosen.leads, chosen.seed), "calls", seed=chosen.seed)
         elif what == "hour":
             from tests.faults.real_time import hour
 

@@ -7,6 +7,7 @@ killed daemon's goes to the other. No agents are needed: whoever answers hears a
 from __future__ import annotations
 
 import random
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -126,8 +127,15 @@ async def two_daemons(folder: Path, database_url: str | None = None) -> AsyncIte
         redis.stop()
 
 
-async def call_everybody(home: House, url: str, configs: list[Path], leads: int, seed: int, within: float) -> None:
-    """Until every lead is finished; then what must hold."""
+async def many(leads: int, seed: int) -> int:
+    """The same with so many leads, on a SQLite of its own; how many calls it took."""
+    with tempfile.TemporaryDirectory(prefix="two-") as folder:
+        async with two_daemons(Path(folder)) as (home, url, configs):
+            return await call_everybody(home, url, configs, leads, seed, within=3600.0)
+
+
+async def call_everybody(home: House, url: str, configs: list[Path], leads: int, seed: int, within: float) -> int:
+    """Until every lead is finished; then what must hold. How many calls it took."""
     dice, people, over = random.Random(seed), list[Channel](), trio.Event()
     home.switch.keep_history(people)
     async with open_database(url, node=None) as database:
@@ -142,10 +150,10 @@ async def call_everybody(home: House, url: str, configs: list[Path], leads: int,
                 nursery.start_soon(live_and_die, config, random.Random(dice.random()), over)
             await eventually(finished, within)
             over.set()
-        await _check(database, people)
+        return await _check(database, people)
 
 
-async def _check(database: Database, people: list[Channel]) -> None:
+async def _check(database: Database, people: list[Channel]) -> int:
     attempts = await database.read(lambda s: s.exec(select(AttemptRow)).all())
     cdrs = await database.read(lambda s: s.exec(select(CdrRow)).all())
     leads = await database.read(lambda s: s.exec(select(LeadRow)).all())
@@ -160,6 +168,7 @@ async def _check(database: Database, people: list[Channel]) -> None:
     heard = [cdr.lead_id for cdr in cdrs if cdr.disposition.value == "message_played"]
     assert len(set(heard)) == len(heard), "somebody was called again who had heard it"
     assert {attempt.node for attempt in attempts} == {"one", "other"}, "one of them has done all the work"
+    return len(called)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
