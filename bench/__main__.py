@@ -15,6 +15,8 @@ BENCHES = (
     ("originate_load",),
     ("adoption",),
     ("answer_model",),
+    ("hopper",),
+    ("list_import",),
     ("pacing", *_PACING.split()),
     ("pacing_optimum",),
     ("pacing_cost",),
