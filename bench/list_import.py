@@ -76,7 +76,7 @@ def write_list(path: Path, rows: int, seed: int = 1) -> None:
                     numbers.append(one)  # enough to repeat some of them
                 number = _written(one, rng)
             name = f"{rng.choice('ABCDEFGHIJKLM')}. Customer {row:07}"
-            writer.writerow([f"k{row:07}", number, name, "Springfield", "asked for a call"])
+            writer.writerow([f"k{row:07}", number, name, "Springfield", "asked for a call back"])
 
 
 def _written(one: int, rng: random.Random) -> str:
