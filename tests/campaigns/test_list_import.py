@@ -662,7 +662,7 @@ async def test_room_is_left_for_others_when_they_write(sqlite_url: str, monkeypa
         slept.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr(list_import.trio, "sleep", listen)
+    monkeypatch.setattr(trio, "sleep", listen)
     monkeypatch.setattr(list_import, "REST_ALONE", 0.0)
     async with open_database(sqlite_url, node=None) as mine, open_database(sqlite_url, node=None) as other:
         turns = list_import._Turns(mine)
