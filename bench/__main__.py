@@ -14,6 +14,7 @@ BENCHES = (
     ("bridge_latency",),
     ("originate_load",),
     ("adoption",),
+    ("list_import", "--beside-campaign"),
     ("answer_model",),
     ("hopper",),
     ("list_import",),

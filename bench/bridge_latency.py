@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -50,7 +52,9 @@ talk = {{ kind = "uniform", low = {shortest}, high = {longest} }}
 """
 
 
-async def measure(calls_per_second: float, seconds: float) -> None:
+@asynccontextmanager
+async def house(calls_per_second: float, seconds: float) -> AsyncIterator[tuple[Stage, Daemon, int]]:
+    """A daemon that bridges so many calls a second, for some `seconds`, the pace steady; its agents' number too."""
     agents = round(calls_per_second * CYCLE_SECONDS)
     scenario = _SCENARIO.format(
         first=FIRST_EXTENSION,
@@ -59,44 +63,49 @@ async def measure(calls_per_second: float, seconds: float) -> None:
         longest=TALK_SECONDS * 1.3,
     )
     leads = round(calls_per_second * (WARM_UP_SECONDS + seconds + 10) * 1.2)
-    async with stage(
-        scenario, calls_per_second=calls_per_second, phones="nailed_up", ring_seconds=20, leads=leads
-    ) as place:
+    async with (
+        stage(scenario, calls_per_second=calls_per_second, phones="nailed_up", ring_seconds=20, leads=leads) as place,
+        trio.open_nursery() as nursery,
+    ):
         with (place.folder / "daemon.log").open("w", buffering=1, encoding="utf-8") as log_file:
             logs.configure_logging("info", "json", log_file)
-            await _measure(place, agents, calls_per_second, seconds)
+            stop = trio.Event()
+            daemon: Daemon = await nursery.start(partial(run_daemon, place.settings, stop=stop, handle_signals=False))
+            for extension in extensions(agents):
+                await daemon.desk.agent_ready(extension, CAMPAIGN)
+            with trio.fail_after(AGENTS_READY_SECONDS):
+                while await daemon.roster.idle_count(CAMPAIGN, "simulated") < agents:  # noqa: ASYNC110 - it is in Redis
+                    await trio.sleep(0.1)
+            await set_status(place.settings, CampaignStatus.RUNNING)
+            await daemon.desk.campaigns_changed()
+            await trio.sleep(WARM_UP_SECONDS)
+            yield place, daemon, agents
+            stop.set()
+            nursery.cancel_scope.deadline = trio.current_time() + 30
 
 
-async def _measure(place: Stage, agents: int, calls_per_second: float, seconds: float) -> None:
-    stop = trio.Event()
-    async with trio.open_nursery() as nursery:
-        daemon: Daemon = await nursery.start(partial(run_daemon, place.settings, stop=stop, handle_signals=False))
-        for extension in extensions(agents):
-            await daemon.desk.agent_ready(extension, CAMPAIGN)
-        with trio.fail_after(AGENTS_READY_SECONDS):
-            while await daemon.roster.idle_count(CAMPAIGN, "simulated") < agents:  # noqa: ASYNC110 - it is in Redis
-                await trio.sleep(0.1)
-        await set_status(place.settings, CampaignStatus.RUNNING)
-        await daemon.desk.campaigns_changed()
-        await trio.sleep(WARM_UP_SECONDS)
-        metrics = daemon.metrics
-        whole = _watch_bridges(daemon)
-        begin_anew(metrics)
-        events_before = daemon.switches["simulated"].events_received
-        counts_before = metrics.counts.copy()
-        cpu_before, started = time.process_time(), time.perf_counter()
-        async with machine_lag("bridge_latency.machine_lag_p99"):
-            await trio.sleep(seconds)
-        cpu, lasted = time.process_time() - cpu_before, time.perf_counter() - started
-        counts = metrics.counts - counts_before
-        _report(metrics.summary(), whole.summary_ms(), counts, cpu, lasted, calls_per_second, agents)
-        tell(
-            "bridge_latency.events",
-            (daemon.switches["simulated"].events_received - events_before) / lasted,
-            "events/s",
-        )
-        stop.set()
-        nursery.cancel_scope.deadline = trio.current_time() + 30
+async def measure(calls_per_second: float, seconds: float) -> None:
+    async with house(calls_per_second, seconds) as (_, daemon, agents):
+        await _measure(daemon, agents, calls_per_second, seconds)
+
+
+async def _measure(daemon: Daemon, agents: int, calls_per_second: float, seconds: float) -> None:
+    metrics = daemon.metrics
+    whole = _watch_bridges(daemon)
+    begin_anew(metrics)
+    events_before = daemon.switches["simulated"].events_received
+    counts_before = metrics.counts.copy()
+    cpu_before, started = time.process_time(), time.perf_counter()
+    async with machine_lag("bridge_latency.machine_lag_p99"):
+        await trio.sleep(seconds)
+    cpu, lasted = time.process_time() - cpu_before, time.perf_counter() - started
+    counts = metrics.counts - counts_before
+    _report(metrics.summary(), whole.summary_ms(), counts, cpu, lasted, calls_per_second, agents)
+    tell(
+        "bridge_latency.events",
+        (daemon.switches["simulated"].events_received - events_before) / lasted,
+        "events/s",
+    )
 
 
 def _watch_bridges(daemon: Daemon) -> Latency:

@@ -28,7 +28,8 @@ from typing import Final
 import psutil
 import trio
 
-from bench.shared import CAMPAIGN, tell
+from bench import bridge_latency
+from bench.shared import CAMPAIGN, begin_anew, tell
 from campaigns import store
 from campaigns.campaign import parse_campaign
 from campaigns.database import open_database
@@ -36,6 +37,9 @@ from campaigns.database import open_database
 GOAL_SECONDS: Final = 15.0
 GOAL_BYTES: Final = 200_000_000
 GOAL_RATIO: Final = 2.5
+GOAL_MOVED_MS: Final = 5.0
+QUIET_SECONDS: Final = 20.0
+LONGEST_SECONDS: Final = 300.0
 _LOOK_SECONDS: Final = 0.05
 _AREA_CODES: Final = ("212", "305", "312", "415", "617", "713", "303", "206", "404", "602")
 _SETTINGS: Final = """
@@ -76,7 +80,7 @@ def write_list(path: Path, rows: int, seed: int = 1) -> None:
                     numbers.append(one)  # enough to repeat some of them
                 number = _written(one, rng)
             name = f"{rng.choice('ABCDEFGHIJKLM')}. Customer {row:07}"
-            writer.writerow([f"k{row:07}", number, name, "Springfield", "asked for a call"])
+            writer.writerow([f"k{row:07}", number, name, "Springfield", "asked for a call back"])
 
 
 def _written(one: int, rng: random.Random) -> str:
@@ -177,11 +181,48 @@ def measure(rows: int) -> None:
         tell("list_import.ratio", ratio, "times bare", goal=f"<= {GOAL_RATIO:g}", met=ratio <= GOAL_RATIO)
 
 
+async def measure_beside(rows: int, calls_per_second: float) -> None:
+    """The same import into the database of a daemon at work: its bridges with and without."""
+    async with bridge_latency.house(calls_per_second, 2 * QUIET_SECONDS + LONGEST_SECONDS) as (place, daemon, _):
+        path = place.folder / "list.csv"
+        await trio.to_thread.run_sync(write_list, path, rows)
+        other = parse_campaign(_CAMPAIGN.replace(CAMPAIGN, "other"), "the bench's other campaign")
+        await daemon.database.write(lambda session: store.add_campaign(session, other, datetime.now(UTC)))
+        begin_anew(daemon.metrics)
+        await trio.sleep(QUIET_SECONDS)
+        quiet = daemon.metrics.summary()["answer_to_bridge_ms"]
+        begin_anew(daemon.metrics)
+        began = trio.current_time()
+        command = [sys.executable, "-m", "dialer", "leads", "import", str(path), "--campaign", "other"]
+        with trio.fail_after(LONGEST_SECONDS):
+            await trio.run_process([*command, "--config", str(place.config)], capture_stderr=True)
+        seconds = trio.current_time() - began
+        beside = daemon.metrics.summary()["answer_to_bridge_ms"]
+    moved = beside["p99"] - quiet["p99"]
+    tell(
+        "list_import.seconds_beside_campaign", seconds, "s", goal=f"<= {GOAL_SECONDS:g}", met=seconds <= GOAL_SECONDS
+    )
+    tell(
+        "list_import.bridge_p99_moved",
+        moved,
+        "ms",
+        goal=f"<= {GOAL_MOVED_MS:g}",
+        met=moved <= GOAL_MOVED_MS,
+        without=quiet["p99"],
+        beside=beside["p99"],
+        count=beside["count"],
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--beside-campaign", action="store_true", help="and once more beside a daemon at work")
+    parser.add_argument("--rate", type=float, default=20.0, help="answered calls a second of that daemon")
     options = parser.parse_args()
     measure(options.rows)
+    if options.beside_campaign:
+        trio.run(measure_beside, options.rows, options.rate)
 
 
 if __name__ == "__main__":

@@ -142,7 +142,8 @@ async def _open_sqlite(
         stack.push_async_callback(lane.close)
         reading.append(lane)
     # Opened last and closed first, by its GroupCommit; nothing can fail between here and there.
-    return await SqliteLane.open(str(path), name, writer=True), reading
+    # A tool may import a list; a daemon's writes are small and many.
+    return await SqliteLane.open(str(path), name, writer=True, bulk=node is None), reading
 
 
 def _prepare_sqlite(path: str, name: str) -> None:

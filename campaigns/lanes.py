@@ -30,6 +30,8 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 BUSY_SECONDS = 5.0  # longer than any transaction of ours holds the lock; another program's may not take longer
+_BULK_CACHE_KIB = 32 * 1024
+_BULK_PAGES = 4_000  # of the log before they are copied to their places: 16 MB, and some 50 ms of the disk's time
 _VM_STEPS_BETWEEN_LOOKS = 20_000  # some 0.2 ms of SQLite's work between two looks at whether a read is still wanted
 
 
@@ -246,14 +248,18 @@ class SqliteLane:
             connection.exec_driver_sql(begin)
 
     @classmethod
-    async def open(cls, path: str, name: str, *, writer: bool) -> SqliteLane:
-        """A lane on the file `path`, which exists; only a `writer` can change it."""
+    async def open(cls, path: str, name: str, *, writer: bool, bulk: bool = False) -> SqliteLane:
+        """A lane on the file `path`, which exists; only a `writer` can change it, and a `bulk` one much at a time."""
 
         def connect() -> sqlite3.Connection:
             connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
             # FULL: a commit that was reported is on disk. Group commit makes it nearly free.
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA foreign_keys=ON")
+            if bulk:
+                # Leads go to random places of an index: pages are changed again and again before they are copied.
+                connection.execute(f"PRAGMA cache_size=-{_BULK_CACHE_KIB}")
+                connection.execute(f"PRAGMA wal_autocheckpoint={_BULK_PAGES}")
             if not writer:
                 connection.execute("PRAGMA query_only=ON")
                 connection.set_progress_handler(lane._look, _VM_STEPS_BETWEEN_LOOKS)

@@ -10,6 +10,7 @@ With `dry_run` all of that happens but for the storing: the report says what wou
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from typing import Final, TypeVar
 
 import attrs
 import trio
+from sqlalchemy import text
 from sqlmodel import Session
 
 from campaigns import audit, staging, store
@@ -44,7 +46,10 @@ SHOWN_FIRST: Final = 5  # leads that a dry run shows
 SAMPLE: Final = 200  # rows to guess columns from
 WORTH_WORKERS: Final = 2_000_000  # bytes; less is read before a process has started
 WORKERS: Final = 2
-REST: Final = 0.4  # of the time that a chunk took, before the next: room for the writes of others
+# Of the time that a chunk took, before the next: room for the writes of others, when there are any, and to find out.
+REST_SHARED: Final = 0.5
+REST_ALONE: Final = 0.1
+SHARED_SECONDS: Final = 3.0  # since another has written
 _LONGEST_LIST_NAME: Final = 63
 
 Progress = Callable[[int, int, int], None]
@@ -345,7 +350,8 @@ async def _carry_out(
 ) -> Counts:
     counts = Counts()
     stored = 0
-    while (chunk := await _in_turn(database, partial(staging.carry_out, import_id=import_id, now=now))) is not None:
+    turns = _Turns(database)
+    while (chunk := await turns.write(partial(staging.carry_out, import_id=import_id, now=now))) is not None:
         counts += chunk
         stored += chunk.leads
         progress(stored)
@@ -353,17 +359,38 @@ async def _carry_out(
 
 
 async def _discard(database: Database, import_id: int) -> None:
-    while await _in_turn(database, partial(staging.discard, import_id=import_id)):
+    turns = _Turns(database)
+    while await turns.write(partial(staging.discard, import_id=import_id)):
         pass
 
 
-async def _in_turn(database: Database, work: Callable[[Session], T]) -> T:
-    """Write, and stay away for a good part of the time that took.
+class _Turns:
+    """Writes chunk upon chunk, and leaves room between them for others.
 
-    SQLite does not queue its writers: another process looks now and then whether the database is free. Chunk upon
-    chunk would leave it no chance to find it so, and a daemon's writes would time out.
+    SQLite does not queue its writers: another process looks now and then whether the database is free, and chunk upon
+    chunk would leave it no chance to find it so. How long to stay away depends on whether anybody else has written
+    lately, which SQLite tells. PostgreSQL needs none of this.
     """
-    began = trio.current_time()
-    result = await database.write(work)
-    await trio.sleep((trio.current_time() - began) * REST)
-    return result
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._version: int | None = None
+        self._shared_until = -math.inf
+
+    async def write(self, work: Callable[[Session], T]) -> T:
+        began = trio.current_time()
+        result, version = await self._database.write(partial(_with_version, work=work))
+        took = trio.current_time() - began
+        if version is not None:
+            if self._version not in (None, version):
+                self._shared_until = trio.current_time() + SHARED_SECONDS
+            self._version = version
+            await trio.sleep(took * (REST_SHARED if trio.current_time() < self._shared_until else REST_ALONE))
+        return result
+
+
+def _with_version(session: Session, work: Callable[[Session], T]) -> tuple[T, int | None]:
+    """What `work` answers, and a number that is another one when another program has written meanwhile."""
+    connection = session.connection()
+    version = connection.scalar(text("PRAGMA data_version")) if connection.dialect.name == "sqlite" else None
+    return work(session), version

@@ -259,15 +259,17 @@ def _without_known(
     new: list[_Placed] = []
     seen: set[tuple[int, str]] = set()
     in_list = in_campaign = elsewhere = 0
-    for list_id, lead in placed:
+    for each in placed:
+        list_id, lead = each
         scope = list_id if terms.unique_in == "list" else 0
         if (scope, lead.number) in seen:
             in_list += 1
             continue
         seen.add((scope, lead.number))
-        found = [one for one in known.get(lead.number, ()) if not scope or one.list_id == list_id]
+        there = known.get(lead.number)
+        found = there and [one for one in there if not scope or one.list_id == list_id]
         if not found:
-            new.append((list_id, lead))
+            new.append(each)
         elif any(one.id > watermark and one.list_id == list_id for one in found):
             in_list += 1
         elif any(one.campaign_id == campaign_row_id for one in found):

@@ -11,14 +11,14 @@ import trio
 from sqlalchemy import text
 from sqlmodel import col, select
 
-from campaigns import list_workers, staging, suppression_store
+from campaigns import list_import, list_workers, staging, suppression_store
 from campaigns.database import Database, open_database
 from campaigns.lead import LeadStatus, Queue
 from campaigns.list_columns import parse_told
 from campaigns.list_import import ImportOptions, ImportReport, finish_imports, import_list
 from campaigns.list_rows import StagedLead, pack
 from campaigns.staging import Counts, Terms
-from campaigns.store import LeadRow
+from campaigns.store import LeadRow, lead_list
 from campaigns.suppression_store import NewEntry, Scope
 from campaigns.tables import LeadListRow
 from dialer.errors import InputRefusedError, UnavailableError
@@ -652,3 +652,24 @@ async def test_how_far_it_is_is_told(sqlite_url: str, path: Path, monkeypatch: p
         *((n, 900) for n in (300, 600, 900)),
     ]
     assert all(0 < done <= size for _, done, _ in told[:3])
+
+
+async def test_room_is_left_for_others_when_they_write(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    sleep = trio.sleep
+
+    async def listen(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(trio, "sleep", listen)
+    monkeypatch.setattr(list_import, "REST_ALONE", 0.0)
+    async with open_database(sqlite_url, node=None) as mine, open_database(sqlite_url, node=None) as other:
+        turns = list_import._Turns(mine)
+        await fill(mine, 0)
+        for _ in range(3):
+            await turns.write(lambda s: lead_list(s, 1, "list", NOON) and None)
+        assert slept == [0.0, 0.0, 0.0]
+        await other.write(lambda s: lead_list(s, 1, "another", NOON) and None)
+        await turns.write(lambda s: lead_list(s, 1, "list", NOON) and None)
+        assert slept[3] > 0
