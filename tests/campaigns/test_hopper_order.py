@@ -233,6 +233,16 @@ async def test_an_entry_that_expires_puts_off_until_then(database: Database) -> 
     assert ids(await ask(database, filled, 1, now=until)) == [1]
 
 
+async def test_who_was_put_off_for_an_entry_is_called_once_it_is_gone(database: Database) -> None:
+    filled = await fill(database, 1)
+    await forbid(database, "+12120000000", expires_at=NOON + timedelta(days=30))
+    assert ids(await ask(database, filled, 1)) == []
+    await database.write(
+        lambda s: suppression_store.remove_entries(s, ["+12120000000"], scope=Scope.SYSTEM, scope_name="", now=NOON)
+    )
+    assert ids(await ask(database, filled, 1)) == [1]
+
+
 async def test_what_was_offered_is_not_sent_once_it_is_on_a_list(database: Database) -> None:
     preview = CAMPAIGN.model_copy(update={"mode": "preview"})
     filled = await fill(database, 1, campaign=preview)
