@@ -63,25 +63,27 @@ async def house(calls_per_second: float, seconds: float) -> AsyncIterator[tuple[
         longest=TALK_SECONDS * 1.3,
     )
     leads = round(calls_per_second * (WARM_UP_SECONDS + seconds + 10) * 1.2)
-    async with (
-        stage(scenario, calls_per_second=calls_per_second, phones="nailed_up", ring_seconds=20, leads=leads) as place,
-        trio.open_nursery() as nursery,
-    ):
+    async with stage(
+        scenario, calls_per_second=calls_per_second, phones="nailed_up", ring_seconds=20, leads=leads
+    ) as place:
         with (place.folder / "daemon.log").open("w", buffering=1, encoding="utf-8") as log_file:
             logs.configure_logging("info", "json", log_file)
-            stop = trio.Event()
-            daemon: Daemon = await nursery.start(partial(run_daemon, place.settings, stop=stop, handle_signals=False))
-            for extension in extensions(agents):
-                await daemon.desk.agent_ready(extension, CAMPAIGN)
-            with trio.fail_after(AGENTS_READY_SECONDS):
-                while await daemon.roster.idle_count(CAMPAIGN, "simulated") < agents:  # noqa: ASYNC110 - it is in Redis
-                    await trio.sleep(0.1)
-            await set_status(place.settings, CampaignStatus.RUNNING)
-            await daemon.desk.campaigns_changed()
-            await trio.sleep(WARM_UP_SECONDS)
-            yield place, daemon, agents
-            stop.set()
-            nursery.cancel_scope.deadline = trio.current_time() + 30
+            async with trio.open_nursery() as nursery:
+                stop = trio.Event()
+                daemon: Daemon = await nursery.start(
+                    partial(run_daemon, place.settings, stop=stop, handle_signals=False)
+                )
+                for extension in extensions(agents):
+                    await daemon.desk.agent_ready(extension, CAMPAIGN)
+                with trio.fail_after(AGENTS_READY_SECONDS):
+                    while await daemon.roster.idle_count(CAMPAIGN, "simulated") < agents:  # noqa: ASYNC110 - it is in Redis
+                        await trio.sleep(0.1)
+                await set_status(place.settings, CampaignStatus.RUNNING)
+                await daemon.desk.campaigns_changed()
+                await trio.sleep(WARM_UP_SECONDS)
+                yield place, daemon, agents
+                stop.set()
+                nursery.cancel_scope.deadline = trio.current_time() + 30
 
 
 async def measure(calls_per_second: float, seconds: float) -> None:

@@ -195,7 +195,9 @@ async def measure_beside(rows: int, calls_per_second: float) -> None:
         began = trio.current_time()
         command = [sys.executable, "-m", "dialer", "leads", "import", str(path), "--campaign", "other"]
         with trio.fail_after(LONGEST_SECONDS):
-            await trio.run_process([*command, "--config", str(place.config)], capture_stderr=True)
+            await trio.run_process(
+                [*command, "--config", str(place.config)], capture_stdout=True, capture_stderr=True
+            )
         seconds = trio.current_time() - began
         beside = daemon.metrics.summary()["answer_to_bridge_ms"]
     moved = beside["p99"] - quiet["p99"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ __all__ = ["leads_app", "list_app"]
 leads_app = typer.Typer(no_args_is_help=True, help="Leads: import, export, add, change, withdraw.")
 list_app = typer.Typer(no_args_is_help=True, help="Lists of a campaign, and how they take turns: show, set.")
 REFUSALS_SHOWN: Final = 20
+NICENESS: Final = 5  # not more: this process holds the database's writer now and then, which the daemon waits for
 _AGAIN: Final = 0.2  # seconds between two looks of the bar
 
 ListOption = Annotated[str | None, typer.Option("--list", help="The list's name.")]
@@ -89,6 +91,7 @@ def leads_import(
         who=audit.this_person(),
     )
     settings = load_settings(config)
+    os.nice(NICENESS)  # a daemon on this machine comes first
     with _progress_bar() as progress:
         report: ImportReport = in_database(
             settings,
