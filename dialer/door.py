@@ -51,13 +51,14 @@ async def serve_door(
     """
     listener_socket = await trio.to_thread.run_sync(_bind, path, mode)
     limiter = trio.CapacityLimiter(MAX_CONNECTIONS)
+    one_at_a_time = trio.CapacityLimiter(1)  # not of the threads that others wait for
 
     async def answer(stream: trio.SocketStream) -> None:
         async with limiter, stream:
             with trio.move_on_after(REQUEST_SECONDS + ANSWER_SECONDS):
                 try:
                     uid = _uid_of(stream.socket)
-                    asked_by.set(await trio.to_thread.run_sync(_name_of, uid))
+                    asked_by.set(await trio.to_thread.run_sync(_name_of, uid, limiter=one_at_a_time))
                     line = await _read_line(stream)
                     await stream.send_all(await _answer(line, handlers, is_root=uid == 0))
                 except (trio.BrokenResourceError, trio.ClosedResourceError):

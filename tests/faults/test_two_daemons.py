@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ from campaigns.campaign import CampaignStatus, parse_campaign
 from campaigns.database import Database, open_database
 from campaigns.lead import LeadStatus
 from campaigns.tables import AttemptRow, CdrRow, LeadRow
+from dialer import door
+from dialer.errors import DialerError
 from dialer.simulator.channel import Channel, Side
 from tests.conftest import RedisServer
 from tests.faults.test_sigkill import daemon
@@ -33,8 +36,9 @@ from tests.postgres_server import new_database
 
 CAMPAIGNS: Final = ("north", "south")
 MAX_ATTEMPTS: Final = 2
-LEADS: Final = 500
+LEADS: Final = 400
 LIFE_SECONDS: Final = (2.0, 5.0)
+DEAD_SECONDS: Final = (0.2, 12.0)  # the longer is more than the lease of a campaign: the other daemon takes it over
 BUSY_SECONDS: Final = 1.0
 UNFINISHED: Final = (LeadStatus.NEW, LeadStatus.WAITING, LeadStatus.DIALING)
 _CAMPAIGN: Final = """
@@ -85,17 +89,29 @@ async def fill(database: Database, leads: int) -> None:
     await database.write(work)
 
 
+async def _is_up(config: Path) -> bool:
+    """Whether the daemon answers at its door."""
+    try:
+        await trio.to_thread.run_sync(partial(door.ask, config.parent / "door.sock", "status"))
+    except DialerError:
+        return False
+    return True
+
+
 async def live_and_die(config: Path, dice: random.Random, over: trio.Event) -> int:
-    """One daemon after the other, each killed after some seconds until `over`; the last one lives on."""
+    """One daemon after the other, each killed some seconds after it is up, until `over`; how many that were."""
     lives = 0
     while not over.is_set():
         async with daemon(config) as process:
             lives += 1
+            while process.returncode is None and not await _is_up(config):  # noqa: ASYNC110 - another program
+                await trio.sleep(0.1)
             with trio.move_on_after(dice.uniform(*LIFE_SECONDS)):
                 await over.wait()
             process.kill()
             await process.wait()
-        await trio.sleep(dice.uniform(0.0, 0.5))
+        with trio.move_on_after(dice.choice(DEAD_SECONDS)):
+            await over.wait()
     return lives
 
 
@@ -167,7 +183,6 @@ async def _check(database: Database, people: list[Channel]) -> int:
         assert lead_row.attempts == per_lead[lead_row.id or 0] <= MAX_ATTEMPTS, f"{lead_row}"
     heard = [cdr.lead_id for cdr in cdrs if cdr.disposition.value == "message_played"]
     assert len(set(heard)) == len(heard), "somebody was called again who had heard it"
-    assert {attempt.node for attempt in attempts} == {"one", "other"}, "one of them has done all the work"
     return len(called)
 
 
@@ -182,4 +197,4 @@ async def test_two_daemons_killed_at_random_call_each_lead_as_often_as_allowed(
         if kind == "postgresql":
             given = stack.enter_context(new_database(request.getfixturevalue("postgres")))
         home, url, configs = await stack.enter_async_context(two_daemons(tmp_path, given))
-        await call_everybody(home, url, configs, LEADS, seed, within=120.0)
+        await call_everybody(home, url, configs, LEADS, seed, within=400.0)

@@ -467,6 +467,19 @@ class FakeDesk:
     async def agent_skip(self, extension: str, reason: str = "") -> str:
         return f"{extension.strip()}: {reason.strip()}"
 
+    async def agent_dispose(
+        self,
+        extension: str,
+        name: str,
+        at: str = "",
+        in_minutes: float | None = None,
+        for_anyone: bool = False,
+        note: str = "",
+    ) -> str:
+        if not note.isprintable() or (in_minutes is not None and not 0 <= in_minutes < 1e6):
+            raise InputRefusedError("that cannot be said of a conversation")
+        return f"{extension.strip()}: {name.strip()} {at.strip()}"
+
     async def status(self) -> dict[str, Any]:
         return {"node": "dialer", "agents": [], "metrics": {"p50": 0.5, "name": "\ud800"}}
 
@@ -482,6 +495,7 @@ async def _thing() -> Any:
 VERBS: Final = (
     *("status", "campaigns_changed", "stop_all", "reload"),
     *("agent_ready", "agent_pause", "agent_logout", "agent_hangup", "agent_offer", "agent_accept", "agent_skip"),
+    "agent_dispose",
 )
 _DESK: Final = FakeDesk()
 _HANDLERS: Final[Mapping[str, Handler]] = {verb: getattr(_DESK, verb) for verb in VERBS} | {

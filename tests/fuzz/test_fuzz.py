@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from dialer.desk import Desk
 from dialer.offer_desk import OfferDesk
+from dialer.wrap_up import WrapUp
 from tests.fuzz import __main__ as fuzz
 from tests.fuzz import targets
 from tests.fuzz.__main__ import attempt, main, seeded
@@ -100,6 +101,7 @@ def _as_json(value: object) -> bytes:
 def test_the_fake_desk_has_the_verbs_of_the_real_one() -> None:
     desk = Desk.__new__(Desk)  # what is behind it is not asked
     desk._offers = OfferDesk(tuple)
+    desk._wrap_up = WrapUp.__new__(WrapUp)
     verbs = desk.verbs()
     assert set(verbs) == set(targets.VERBS)
     for verb, real in verbs.items():
