@@ -126,6 +126,7 @@ class Leasing:
         self._book = book
         self._campaign = book.campaign
         self._campaign_id = book.campaign_id
+        self._caps_gateways = book.caps_gateways
         self._slots = Slots(slots, trunks, now, self._shown, pooled=self._campaign.caller_id is None)
         self._trunks = trunks
         self._node = node
@@ -325,7 +326,7 @@ class Leasing:
     def _fit(self, row: _Row) -> bool:
         """Gives `row` a slot; False if there is none for it."""
         failed, calls = History.from_json(row.history).failed_gateways, self._calls.pop(row.id)
-        if self._book.caps_gateways:
+        if self._caps_gateways:
             failed += tuple(self._book.full_gateways(candidate_of(row.id, row), calls, self._now))
         to_number = [call for call in calls if call.number == row.number]
         fit = self._slots.fit(row.number, row.region, to_number, failed)
@@ -422,26 +423,35 @@ class Leasing:
 
 _lead, _list, _shown_day = (SQLModel.metadata.tables[name] for name in ("lead", "lead_list", "caller_id_day"))
 
-# From range to range of the index, one step each, however many leads are in them.
+# From range to range of the index, one step each, however many leads are in them. Three questions instead of one
+# comparison of three columns, of which SQLite would look up the first and walk through the rest.
+_NEXT: Final = "SELECT following.id FROM lead AS following WHERE following.campaign_id = :campaign_id"
 _GROUPS: Final = text(
-    """
+    f"""
     WITH RECURSIVE step(id) AS (
         SELECT (
             SELECT id FROM lead WHERE campaign_id = :campaign_id AND queue IS NOT NULL
             ORDER BY queue, list_id, priority LIMIT 1
         )
         UNION ALL
-        SELECT (
-            SELECT following.id FROM lead AS following
-            WHERE following.campaign_id = :campaign_id AND following.queue IS NOT NULL
-                AND (following.queue, following.list_id, following.priority)
-                    > (here.queue, here.list_id, here.priority)
-            ORDER BY following.queue, following.list_id, following.priority LIMIT 1
+        SELECT coalesce(
+            (
+                {_NEXT} AND following.queue = here.queue AND following.list_id = here.list_id
+                AND following.priority > here.priority ORDER BY following.priority LIMIT 1
+            ),
+            (
+                {_NEXT} AND following.queue = here.queue AND following.list_id > here.list_id
+                ORDER BY following.list_id, following.priority LIMIT 1
+            ),
+            (
+                {_NEXT} AND following.queue > here.queue
+                ORDER BY following.queue, following.list_id, following.priority LIMIT 1
+            )
         )
         FROM step JOIN lead AS here ON here.id = step.id
     )
     SELECT lead.queue, lead.list_id, lead.priority FROM step JOIN lead ON lead.id = step.id
-    """
+    """  # noqa: S608 - made of what stands above
 )
 _LISTS_OF: Final = select(
     *(_list.c[name] for name in ("id", "active", "priority", "weight", "newest_first", "credit"))
