@@ -37,6 +37,7 @@ country = "US"
 windows = {ALWAYS}
 wrap_up_seconds = 0.2
 ring_seconds = 5
+abandoned_lockout_hours = 0
 [retries]
 max_attempts = 2
 delay_seconds = {{ busy = 1, hung_up = 1, abandoned = 1, unknown = 1, cancelled = 1 }}
