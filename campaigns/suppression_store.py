@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Final
 
 import attrs
-from sqlalchemy import ColumnElement, bindparam, case, delete, func, or_, select, update
+from sqlalchemy import bindparam, case, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, col
 
@@ -201,13 +201,3 @@ def counts(session: Session) -> Sequence[tuple[str, str, int]]:
         .order_by(_suppression.c.scope, _suppression.c.scope_name)
     )
     return [(scope, name, count) for scope, name, count in rows]
-
-
-def forget_expired(session: Session, before: datetime, limit: int = 10_000) -> int:
-    """Throw away entries that expired before `before`; how many. They forbid nothing any more."""
-    ids = select(col(SuppressionRow.id)).where(_expired(before)).limit(limit)
-    return session.connection().execute(delete(SuppressionRow).where(col(SuppressionRow.id).in_(ids))).rowcount
-
-
-def _expired(before: datetime) -> ColumnElement[bool]:
-    return col(SuppressionRow.expires_at).is_not(None) & (col(SuppressionRow.expires_at) < before)
