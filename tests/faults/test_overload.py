@@ -33,8 +33,7 @@ async def test_more_calls_than_the_machine_can_do(tmp_path: Path) -> None:
                 nursery.start_soon(home.daemon.desk.agent_ready, str(1000 + index), "test")
         await home.ready("1000")
         await home.set_status(CampaignStatus.RUNNING)
-        with trio.fail_after(120):
-            cdrs = await home.closed(LEADS)
+        cdrs = await home.closed(LEADS, within_seconds=240)
         assert set(outcomes(cdrs)) <= {"bridged", "abandoned", "hung_up"}
         assert outcomes(cdrs)["bridged"] >= LEADS * 0.97
         await home.nothing_in_flight()
