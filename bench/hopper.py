@@ -85,7 +85,7 @@ def _begin(session: Session) -> None:
                     "id": 1 + campaign * 3 + index,
                     "campaign": campaign + 1,
                     "name": f"list{index}",
-                    "priority": int(index == 0),
+                    "priority": 0,
                     "weight": 1 + index,
                     "noon": str(NOON.replace(tzinfo=None)) + ".000000",
                 },

@@ -7,21 +7,33 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 from sqlalchemy import bindparam, select
 from sqlmodel import Session, SQLModel
 
-from campaigns.rules.candidate import Candidate, PastCall
+from campaigns.many import many, one_of
+from campaigns.rules.candidate import PastCall
 from campaigns.tables import AttemptRow, CampaignRow
 
 _attempt = SQLModel.metadata.tables[str(AttemptRow.__tablename__)]
 _campaign = SQLModel.metadata.tables[str(CampaignRow.__tablename__)]
 _NAMES: Final = tuple(field.name for field in attrs.fields(PastCall) if field.name != "seller")
-_DEFINITIONS: Final = select(_campaign.c.id, _campaign.c.definition).where(
-    _campaign.c.id.in_(bindparam("_ids", expanding=True))
-)
+_DEFINITIONS: Final = select(_campaign.c.id, _campaign.c.definition).where(one_of(_campaign.c.id, "_ids"))
+
+
+class Called(Protocol):
+    """Whoever has a history of calls: a Candidate, or a lead in a queue."""
+
+    @property
+    def lead_id(self) -> int: ...
+    @property
+    def number(self) -> str: ...
+    @property
+    def account(self) -> str | None: ...
+    @property
+    def attempts(self) -> int: ...
 
 
 @attrs.frozen
@@ -32,34 +44,38 @@ class Histories:
     by_lead: Mapping[int, Sequence[PastCall]] = attrs.field(factory=dict)
     by_account: Mapping[str, Sequence[PastCall]] = attrs.field(factory=dict)
 
-    def of(self, candidate: Candidate) -> Sequence[PastCall]:
-        """The past calls of the candidate's number, of its lead and of its account, in no order."""
-        of_number = self.by_number.get(candidate.number, ())
-        of_lead = [one for one in self.by_lead.get(candidate.lead_id, ()) if one.number != candidate.number]
-        of_account = [
-            one
-            for one in (self.by_account.get(candidate.account, ()) if candidate.account else ())
-            if one.number != candidate.number and one.lead_id != candidate.lead_id
+    def of(self, lead: Called) -> Sequence[PastCall]:
+        """The past calls of the lead's number, of itself and of its account, in no order."""
+        of_number = self.by_number.get(lead.number, ())
+        of_lead = self.by_lead.get(lead.lead_id, ())
+        of_account = self.by_account.get(lead.account, ()) if lead.account else ()
+        if not of_lead and not of_account:
+            return of_number
+        return [
+            *of_number,
+            *(one for one in of_lead if one.number != lead.number),
+            *(one for one in of_account if one.number != lead.number and one.lead_id != lead.lead_id),
         ]
-        return [*of_number, *of_lead, *of_account]
 
     def to_number(self, number: str) -> Sequence[PastCall]:
         """The past calls of `number`, whoever they were for."""
         return self.by_number.get(number, ())
 
 
-def of(session: Session, candidates: Sequence[Candidate], since: datetime) -> Histories:
+def of(session: Session, leads: Sequence[Called], since: datetime) -> Histories:
     """The counted calls, open ones too, that began at `since` or later."""
     connection = session.connection()
     wanted: dict[str, list[Any]] = {
-        "_numbers": sorted({one.number for one in candidates}),
-        "_leads": sorted({one.lead_id for one in candidates if one.attempts}),
-        "_accounts": sorted({one.account for one in candidates if one.account}),
+        "_numbers": sorted({one.number for one in leads}),
+        "_leads": sorted({one.lead_id for one in leads if one.attempts}),
+        "_accounts": sorted({one.account for one in leads if one.account}),
     }
     rows: dict[str, Any] = {}
     for name, query in _QUERIES.items():  # one for each, since the database cannot use three indexes for one
         if wanted[name]:
-            rows.update((row.uuid, row) for row in connection.execute(query, {name: wanted[name], "_since": since}))
+            rows.update(
+                (row.uuid, row) for row in connection.execute(query, {name: many(wanted[name]), "_since": since})
+            )
     sellers = _sellers(session, {row.campaign_id for row in rows.values()})
     by_number: defaultdict[str, list[PastCall]] = defaultdict(list)
     by_lead: defaultdict[int, list[PastCall]] = defaultdict(list)
@@ -78,7 +94,7 @@ def _sellers(session: Session, campaign_ids: Collection[int]) -> Mapping[int, st
     """For whom each campaign calls."""
     if not campaign_ids:
         return {}
-    found = session.connection().execute(_DEFINITIONS, {"_ids": sorted(campaign_ids)})
+    found = session.connection().execute(_DEFINITIONS, {"_ids": many(sorted(campaign_ids))})
     return {campaign_id: _seller_in(definition) for campaign_id, definition in found}
 
 
@@ -90,7 +106,7 @@ def _seller_in(definition: str) -> str | None:
 
 def _query(column: str, name: str) -> Any:
     return select(_attempt.c.uuid, *(_attempt.c[each] for each in _NAMES)).where(
-        _attempt.c[column].in_(bindparam(name, expanding=True)),
+        one_of(_attempt.c[column], name),
         _attempt.c.opened_at >= bindparam("_since"),
         _attempt.c.counted,
     )

@@ -61,19 +61,36 @@ class Leased:
 
 
 class LeadFacts(Protocol):
-    """What of a lead's row rules want to know; a LeadRow has it, and so has a lease's own look at it."""
+    """What of a lead's row rules and leases want to know; a LeadRow has it, and so has a lead in a queue."""
 
-    number: str
-    zones: str
-    region: str | None
-    kind: str
-    account: str | None
-    attempts: int
-    last_disposition: Disposition | None
-    history: str
-    callback_at: datetime | None
-    consent_at: datetime | None
-    consent_evidence: str | None
+    @property
+    def number(self) -> str: ...
+    @property
+    def zones(self) -> str: ...
+    @property
+    def region(self) -> str | None: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def numbers(self) -> str: ...
+    @property
+    def number_no(self) -> int: ...
+    @property
+    def account(self) -> str | None: ...
+    @property
+    def fields(self) -> str: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def last_disposition(self) -> Disposition | None: ...
+    @property
+    def history(self) -> str: ...
+    @property
+    def callback_at(self) -> datetime | None: ...
+    @property
+    def consent_at(self) -> datetime | None: ...
+    @property
+    def consent_evidence(self) -> str | None: ...
 
 
 def candidate_of(lead_id: int, lead: LeadFacts) -> Candidate:
@@ -94,6 +111,42 @@ def candidate_of(lead_id: int, lead: LeadFacts) -> Candidate:
         machine_at=history.machine_at,
         refused_at=history.refused_at,
         callback_at=lead.callback_at,
+    )
+
+
+def lease_of(
+    lead: LeadFacts,
+    *,
+    uuid: str,
+    lead_id: int,
+    gateway: str,
+    switch: str,
+    attempt_no: int,
+    caller_id: str | None,
+    callback_agent: str | None,
+    number: str | None = None,
+    account: str | None = None,
+) -> Lease:
+    """A lease of `lead`; `number` and `account` are those of its attempt, where they are not the lead's any more."""
+    return Lease(
+        uuid=uuid,
+        lead_id=lead_id,
+        number=number or lead.number,
+        gateway=gateway,
+        switch=switch,
+        attempt_no=attempt_no,
+        fields=json.loads(lead.fields),
+        last_disposition=lead.last_disposition,
+        zones=zones_from_json(lead.zones),
+        region=lead.region,
+        kind=lead.kind,
+        numbers=numbers_from_json(lead.numbers),
+        number_no=lead.number_no,
+        account=account or lead.account,
+        caller_id=caller_id,
+        history=History.from_json(lead.history),
+        callback_at=lead.callback_at,
+        callback_agent=callback_agent,
     )
 
 
@@ -177,23 +230,15 @@ def open_attempts_of(session: Session, node: str) -> Sequence[OpenAttempt]:
 
 
 def _lease_again(attempt: AttemptRow, lead: LeadRow) -> Lease:
-    return Lease(
+    return lease_of(
+        lead,
         uuid=attempt.uuid,
         lead_id=attempt.lead_id,
-        number=attempt.number,
         gateway=attempt.gateway,
         switch=attempt.switch,
         attempt_no=attempt.attempt_no,
-        fields=json.loads(lead.fields),
-        last_disposition=lead.last_disposition,
-        zones=zones_from_json(lead.zones),
-        region=lead.region,
-        kind=lead.kind,
-        numbers=numbers_from_json(lead.numbers),
-        number_no=lead.number_no,
-        account=attempt.account,
         caller_id=attempt.caller_id,
-        history=History.from_json(lead.history),
-        callback_at=lead.callback_at,
         callback_agent=lead.callback_agent,
+        number=attempt.number,
+        account=attempt.account,
     )

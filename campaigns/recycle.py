@@ -59,7 +59,7 @@ class History:
     @staticmethod
     def from_json(text: str) -> History:
         """What `to_json` wrote."""
-        if text == "{}":  # most leads of a new list
+        if text == NO_HISTORY:  # most leads of a new list
             return _NONE
         value: dict[str, Any] = json.loads(text)
         return History(
@@ -74,6 +74,7 @@ class History:
         )
 
 
+NO_HISTORY: Final = "{}"  # as `to_json` writes it
 _NONE: Final = History()
 
 

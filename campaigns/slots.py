@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
+from typing import NamedTuple
 
 import attrs
 
@@ -27,8 +28,7 @@ class Slot:
     switch: str
 
 
-@attrs.frozen
-class Fit:
+class Fit(NamedTuple):
     """A slot for a lead, and the number that it will see; None leaves that to campaign and gateway."""
 
     slot: Slot
@@ -60,6 +60,10 @@ class Slots:
         self._now = now
         self._ask_shown = shown
         self._pooled = pooled
+        self._days = {name: trunk.day(now) for name, trunk in trunks.items()}
+        self._choosy = frozenset(
+            name for name, one in trunks.items() if one.blind or one.within or _counts_by_day(one)
+        )
         self._shown: dict[date, Counter[str]] = {}
 
     def fit(
@@ -73,7 +77,7 @@ class Slots:
         refusals: list[Verdict] = []
         able: dict[str, str | None] = {}
         for name, trunk in self._trunks.items():
-            found = self._over(trunk, number, region, calls)
+            found = self._over(trunk, number, region, calls) if name in self._choosy else None
             if isinstance(found, Verdict):
                 refusals.append(found)
             elif name not in failed and self._free[name]:
@@ -88,7 +92,7 @@ class Slots:
         return None
 
     def _give(self, name: str, caller_id: str | None) -> Fit:
-        day = self._trunks[name].day(self._now)
+        day = self._days[name]
         if caller_id is not None:
             self._shown_on(day)[caller_id] += 1
         self.left -= 1
@@ -102,7 +106,7 @@ class Slots:
             return verdict
         if not (trunk.caller_ids and self._pooled):
             return None
-        day = trunk.day(self._now)
+        day = self._days[trunk.name]
         seen = max((one for one in today if one.caller_id), key=lambda one: one.opened_at, default=None)
         chosen = trunk.caller_id(
             number, used_today=self._shown_on(day), last_today=seen.caller_id if seen else None, today=day

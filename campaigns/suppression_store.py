@@ -20,6 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, col
 
 from campaigns.lead import LeadStatus, Queue
+from campaigns.many import many, one_of
 from campaigns.rules.candidate import SuppressionEntry
 from campaigns.rules.suppression import RULE
 from campaigns.tables import LeadRow, SuppressionRow
@@ -29,7 +30,7 @@ _PATTERN: Final = re.compile(r"\+[0-9]{1,15}")
 _LONGEST: Final = 16  # characters of a number in E.164
 _suppression = SQLModel.metadata.tables["suppression"]
 _KNOWN: Final = select(_suppression.c.pattern, _suppression.c.is_prefix).where(
-    _suppression.c.pattern.in_(bindparam("_patterns", expanding=True)),
+    one_of(_suppression.c.pattern, "_patterns"),
     _suppression.c.scope == bindparam("_scope"),
     _suppression.c.scope_name == bindparam("_scope_name"),
 )
@@ -90,7 +91,11 @@ def add_entries(
     known = set(
         session.connection().execute(
             _KNOWN,
-            {"_patterns": [row["pattern"] for row in rows], "_scope": scope.value, "_scope_name": scope_name},
+            {
+                "_patterns": many(str(row["pattern"]) for row in rows),
+                "_scope": scope.value,
+                "_scope_name": scope_name,
+            },
         )
     )
     dialect = sqlite if session.connection().dialect.name == "sqlite" else postgresql
@@ -145,9 +150,7 @@ _COLUMNS = tuple(
     _suppression.c[name] for name in ("pattern", "is_prefix", "scope", "scope_name", "source", "expires_at")
 )
 _LENGTHS = select(func.length(_suppression.c.pattern)).where(_suppression.c.is_prefix).distinct()
-_FOUND = select(*_COLUMNS).where(
-    _suppression.c.pattern.in_(bindparam("_patterns", expanding=True)),
-)
+_FOUND = select(*_COLUMNS).where(one_of(_suppression.c.pattern, "_patterns"))
 
 
 def entries_for(session: Session, numbers: Sequence[str]) -> Mapping[str, Sequence[SuppressionEntry]]:
@@ -155,17 +158,17 @@ def entries_for(session: Session, numbers: Sequence[str]) -> Mapping[str, Sequen
     if not numbers:
         return {}
     connection = session.connection()
-    lengths = list(connection.scalars(_LENGTHS))
+    lengths = connection.scalars(_LENGTHS).all()
     wanted = set(numbers)
     for length in lengths:
         wanted.update(number[:length] for number in numbers)
     exact: defaultdict[str, list[SuppressionEntry]] = defaultdict(list)
     prefixes: defaultdict[str, list[SuppressionEntry]] = defaultdict(list)
-    for row in connection.execute(_FOUND, {"_patterns": sorted(wanted)}):
+    for row in connection.execute(_FOUND, {"_patterns": many(sorted(wanted))}):
         entry = SuppressionEntry(*row)
         (prefixes if entry.is_prefix else exact)[entry.pattern].append(entry)
-    if not exact and not prefixes:
-        return {}
+    if not prefixes:
+        return exact
     found = {
         number: [
             *exact.get(number, ()),

@@ -28,15 +28,22 @@ class Turns:
 
     def next(self) -> int | None:
         """The list whose turn it is; None when none is left. Asking changes nothing."""
-        if not self._left:
-            return None
-        return max(self._left.values(), key=lambda one: (one.credit + one.weight, -one.list_id)).list_id
+        best, richest = None, 0.0
+        for one in self._left.values():
+            credit = one.credit + one.weight
+            if best is None or credit > richest or (credit == richest and one.list_id < best):
+                best, richest = one.list_id, credit
+        return best
 
     def take(self, list_id: int) -> None:
         """`list_id`, which had the turn, has used it."""
+        if len(self._left) == 1:
+            return  # it would pay itself
+        earned = 0
         for one in self._left.values():
             one.credit += one.weight
-        self._left[list_id].credit -= sum(one.weight for one in self._left.values())
+            earned += one.weight
+        self._left[list_id].credit -= earned
 
     def leave(self, list_id: int) -> None:
         """`list_id` has nobody to offer: it gets no more turns, and keeps what it is owed."""

@@ -12,8 +12,8 @@ import attrs
 import structlog
 import trio
 
-from campaigns.hopper import Outlook
 from campaigns.leases import Leased
+from campaigns.queues import Outlook
 from campaigns.rules.callable import RuleBook
 from campaigns.slots import Slot
 from campaigns.trunk import Trunk

@@ -176,17 +176,28 @@ def _opening(
 ) -> datetime | None:
     """The first moment later than `after` at which `place` is open; it is shut at `after`."""
     day = after.astimezone(place).date() - _DAY  # clocks put back at midnight bring yesterday's hours back
-    while True:
-        midnight = datetime.combine(day, MIDNIGHT, UTC) - _DAY  # no zone is a day away from UTC
-        if midnight > limit:
-            return None
-        moments = turns.get((place.key, day))
-        if moments is None:
-            moments = turns[place.key, day] = sorted(_turns(everything, place, day))
-        found = next((each for each in moments if each > after and _open(everything, place, each)), None)
-        if found is not None:
-            return found
+    found: datetime | None = None
+    while found is None and datetime.combine(day, MIDNIGHT, UTC) - _DAY <= limit:  # no zone is a day away from UTC
+        found = _first_open(everything, place, day, after, turns)
         day += _DAY
+    if found is None:
+        return None
+    # A clock change at midnight belongs to both days, and may come after what the later one begins with.
+    return min(found, _first_open(everything, place, day, after, turns) or found)
+
+
+def _first_open(
+    everything: Sequence[Hours],
+    place: ZoneInfo,
+    day: date,
+    after: datetime,
+    known: dict[tuple[str, date], list[datetime]],
+) -> datetime | None:
+    """The first moment of `day` later than `after` at which `place` may open, and is open."""
+    moments = known.get((place.key, day))
+    if moments is None:
+        moments = known[place.key, day] = sorted(_turns(everything, place, day))
+    return next((each for each in moments if each > after and _open(everything, place, each)), None)
 
 
 def _turns(everything: Sequence[Hours], place: ZoneInfo, day: date) -> Iterator[datetime]:

@@ -16,12 +16,12 @@ import structlog
 import trio
 from sqlmodel import Session
 
-from campaigns import hopper, leases, store
+from campaigns import hopper, leases, queues, store
 from campaigns.abandonment import LAW_SECONDS, abandoned_of
 from campaigns.database import Database
-from campaigns.hopper import Outlook
 from campaigns.leases import Lease, Leased, OpenAttempt
 from campaigns.opt_out import OptOut
+from campaigns.queues import Outlook
 from campaigns.recycle import NextStep
 from campaigns.rules.callable import RuleBook
 from campaigns.saying import Said
@@ -201,7 +201,7 @@ class DatabaseLedger:
 
     async def outlook(self, campaign_id: int) -> Outlook:
         """Whom the campaign has to call, now and next. Raises UnavailableError."""
-        return await self._database.read(lambda session: hopper.outlook(session, campaign_id))
+        return await self._database.read(lambda session: queues.outlook(session, campaign_id))
 
     async def return_unsent(self, lease: Lease) -> None:
         """The call was never placed: the lead is as if never leased. Keeps trying until it is written."""

@@ -13,13 +13,14 @@ import trio
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
-from campaigns import hopper, leases
+from campaigns import hopper, leases, queues
 from campaigns.campaign import Retries
 from campaigns.database import Database, open_database
 from campaigns.disposition import Disposition
-from campaigns.hopper import lease, outlook
+from campaigns.hopper import lease
 from campaigns.lead import LeadStatus, Queue
 from campaigns.leases import Lease, open_attempts_of, return_unsent
+from campaigns.queues import outlook
 from campaigns.recycle import Tried, next_step
 from campaigns.rules.callable import RuleBook
 from campaigns.store import AttemptRow, CdrRow, LeadRow, cdrs, close_attempt, lead_counts
@@ -226,13 +227,13 @@ async def test_the_indexes_are_used(sqlite_url: str) -> None:
     """Each look is at a range of an index, in its order, however many leads there are."""
     ready = "USING INDEX ix_lead_ready (campaign_id=? AND queue=? AND list_id=? AND priority=? AND"
     resting = "USING INDEX ix_lead_resting (campaign_id=? AND due_at<?)"
-    looks = [(hopper._OLDEST, ready), (hopper._NEWEST, ready), (hopper._RESTED, resting)]
+    looks = [(queues._OLDEST, ready), (queues._NEWEST, ready), (queues._RESTED, resting)]
     async with open_database(sqlite_url, node=None) as database:
         for query, index in looks:
             plan = await database.read(lambda s, q=query: explain(s, q))  # type: ignore[misc]
             assert index in plan
             assert "TEMP B-TREE" not in plan
-        plan = await database.read(lambda s: explain(s, hopper._GROUPS))
+        plan = await database.read(lambda s: explain(s, queues._GROUPS))
         by = "following USING COVERING INDEX ix_lead_ready (campaign_id=? AND queue"
         for step in (f"{by}=? AND list_id=? AND priority>?)", f"{by}=? AND list_id>?)", f"{by}>?)"):
             assert step in plan

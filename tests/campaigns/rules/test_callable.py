@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from campaigns.campaign import CallingHours, Campaign, Cap, Day, Retries
+from campaigns.disposition import Disposition
 from campaigns.rules.callable import RULES, RuleBook
 from campaigns.rules.candidate import Candidate, PastCall, SuppressionEntry
 from campaigns.rules.verdict import Verdict, gravest
@@ -268,3 +269,19 @@ def test_another_rule_never_allows_more(
     assert (listed.allowed_at or NEVER) >= mine
     called = rules.verdict(candidate, [*history, attrs.evolve(CALL, opened_at=now)], entries, now)
     assert (called.allowed_at or NEVER) >= mine
+
+
+@pytest.mark.parametrize("profile", ["none", "us_tsr", "us_fl", "uk", "cn", "fr", "ca"])
+@pytest.mark.parametrize("more", [{}, {"caps": (Cap(of="account", most=1, hours=24),)}, {"consent": "written"}])
+@pytest.mark.parametrize("zones", [(), ("America/New_York",), ("America/New_York", "America/Los_Angeles")])
+@pytest.mark.parametrize("attempts", [0, 3])
+def test_leads_without_a_story_are_judged_alike(
+    profile: str, more: dict[str, Any], zones: tuple[str, ...], attempts: int
+) -> None:
+    """The hopper asks once for all that have the same zones, region and attempts, and nothing else on record."""
+    book = RuleBook(campaign(profile=profile, **more), 1)
+    one = Candidate(7, "+12125550100", zones, "US-NY", attempts=attempts)
+    other = Candidate(
+        8, "+12125550199", zones, "US-NY", "mobile", "smith", attempts, last_disposition=Disposition.BUSY
+    )
+    assert book.verdict(one, (), (), NOW) == book.verdict(other, (), (), NOW)

@@ -74,6 +74,8 @@ def utc(text: str) -> datetime:
         ([hours("23:30", "00:00", ("sat",))], ["America/St_Johns"], "2010-11-07 02:30:30", "2010-11-07 03:00"),
         # clocks put forward at midnight: Sunday begins at one (Cuba)
         ([hours("00:01", "01:02", ("sun",))], ["America/Havana"], "2026-03-07 12:00", "2026-03-08 05:00"),
+        # clocks put back to midnight: Sunday begins an hour before that (Cuba)
+        ([hours("00:00", "06:01")], ["America/Havana", "Europe/Berlin"], "2026-10-31 05:01", "2026-11-01 04:00"),
         # all of them must allow it
         (USUAL, ["America/New_York", "America/Los_Angeles"], "2026-11-23 15:00", "2026-11-23 17:00"),
         (USUAL, ["America/New_York", "America/Los_Angeles"], "2026-11-24 01:00", "2026-11-24 17:00"),
