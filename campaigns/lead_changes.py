@@ -17,10 +17,11 @@ from sqlmodel import Session, col, select
 
 from campaigns import audit, staging, store
 from campaigns.campaign import Campaign
+from campaigns.known_leads import UniqueIn
 from campaigns.lead import WITHDRAWN, LeadStatus, numbers_from_json
 from campaigns.list_rows import PRIORITIES, StagedLead
 from campaigns.numbers import Number, parse_number
-from campaigns.staging import Counts, Terms, UniqueIn
+from campaigns.staging import Counts, Terms
 from campaigns.tables import LeadListRow, LeadRow
 from campaigns.zones import is_zone
 from dialer.errors import InputRefusedError

@@ -10,7 +10,6 @@ With `dry_run` all of that happens but for the storing: the report says what wou
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -28,13 +27,14 @@ from sqlmodel import Session
 
 from campaigns import audit, staging, store
 from campaigns.database import Database
+from campaigns.known_leads import UniqueIn
 from campaigns.list_columns import Columns, Role, find_columns
 from campaigns.list_reading import Rows, Table, open_table
 from campaigns.list_refusals import RefusedRows
 from campaigns.list_rows import Chunk, Refusal, StagedLead, task_of, unpack
 from campaigns.list_workers import Readers, worker_readers
 from campaigns.numbers import parse_number
-from campaigns.staging import By, Counts, Terms, UniqueIn
+from campaigns.staging import By, Counts, Terms
 from dialer.errors import InputRefusedError
 
 __all__ = ["ImportOptions", "ImportReport", "Progress", "Refusal", "finish_imports", "import_list"]
@@ -49,7 +49,9 @@ WORKERS: Final = 2
 # Of the time that a chunk took, before the next: room for the writes of others, when there are any, and to find out.
 REST_SHARED: Final = 0.5
 REST_ALONE: Final = 0.1
+CHUNKS_ALONE: Final = 5  # in one transaction, while nobody else writes: pages they share are written once
 SHARED_SECONDS: Final = 3.0  # since another has written
+UNKNOWN_SECONDS: Final = 0.2  # at the beginning: nobody has been seen to write, but nobody could have been
 _LONGEST_LIST_NAME: Final = 63
 
 Progress = Callable[[int, int, int], None]
@@ -351,11 +353,14 @@ async def _carry_out(
     counts = Counts()
     stored = 0
     turns = _Turns(database)
-    while (chunk := await turns.write(partial(staging.carry_out, import_id=import_id, now=now))) is not None:
-        counts += chunk
-        stored += chunk.leads
+    while True:
+        chunks = 1 if turns.shared else CHUNKS_ALONE
+        done = await turns.write(partial(staging.carry_out, import_id=import_id, now=now, chunks=chunks))
+        if done is None:
+            return counts
+        counts += done
+        stored += done.leads
         progress(stored)
-    return counts
 
 
 async def _discard(database: Database, import_id: int) -> None:
@@ -375,7 +380,12 @@ class _Turns:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._version: int | None = None
-        self._shared_until = -math.inf
+        self._shared_until = trio.current_time() + UNKNOWN_SECONDS
+
+    @property
+    def shared(self) -> bool:
+        """Whether somebody else writes too, as far as is known."""
+        return trio.current_time() < self._shared_until
 
     async def write(self, work: Callable[[Session], T]) -> T:
         began = trio.current_time()
@@ -385,7 +395,7 @@ class _Turns:
             if self._version not in (None, version):
                 self._shared_until = trio.current_time() + SHARED_SECONDS
             self._version = version
-            await trio.sleep(took * (REST_SHARED if trio.current_time() < self._shared_until else REST_ALONE))
+            await trio.sleep(took * (REST_SHARED if self.shared else REST_ALONE))
         return result
 
 

@@ -21,19 +21,29 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 import attrs
-from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import (
+    Connection,
+    Select,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.types import TypeEngine
 from sqlmodel import Session, SQLModel, col
 
 from campaigns import lead_lists, store, suppression_store
 from campaigns.campaign import Campaign
+from campaigns.known_leads import KnownByKey, UniqueIn, known_keys, known_numbers
 from campaigns.lead import LeadStatus, Queue
 from campaigns.list_rows import StagedLead, unpack
 from campaigns.tables import CampaignRow, ImportRow, SuppressionRow
 from dialer.errors import InputRefusedError
 
 CHUNK = 2_000  # leads in one transaction: some 30 ms of the writer's time
-UniqueIn = Literal["list", "campaign", "everywhere"]
 By = Literal["number", "key"]
 _ADDITIONS_LOCK: Final = 0x6469616C_00000002  # of PostgreSQL's advisory locks, beside the migrations' own
 
@@ -127,19 +137,25 @@ def seal(session: Session, import_id: int, now: datetime) -> None:
     session.flush()
 
 
-def carry_out(session: Session, import_id: int, now: datetime) -> Counts | None:
-    """Make leads of the next chunk of a sealed import: what became of it. None: the import is done."""
+def carry_out(session: Session, import_id: int, now: datetime, chunks: int = 1) -> Counts | None:
+    """Make leads of the next `chunks` of a sealed import: what became of them. None: the import is done."""
     row = session.get(ImportRow, import_id, with_for_update=True)
     if row is None:
         return None  # another process was faster
-    chunk = session.connection().execute(_next_chunk(import_id).add_columns(_staged.c.leads)).first()
-    if chunk is None:
+    query = _next_chunk(import_id, chunks).add_columns(_staged.c.leads)
+    found = session.connection().execute(query).all()
+    if not found:
         session.delete(row)
         session.flush()
         return None
     terms = Terms(row.list_name, row.unique_in, row.by)  # type: ignore[arg-type]  # as begin_import wrote them
-    counts = add_leads(session, row.campaign_id, unpack(chunk.leads), terms, row.watermark, now, source=row.source)
-    session.connection().execute(delete(_staged).where(_staged.c.id == chunk.id))
+    counts = Counts()
+    for chunk in found:
+        leads = unpack(chunk.leads)
+        counts += add_leads(session, row.campaign_id, leads, terms, row.watermark, now, source=row.source)
+    session.connection().execute(
+        delete(_staged).where(_staged.c.import_id == import_id, _staged.c.id <= found[-1].id)
+    )
     return counts
 
 
@@ -157,8 +173,8 @@ def discard(session: Session, import_id: int) -> bool:
     return True
 
 
-def _next_chunk(import_id: int) -> Select[Any]:
-    return select(_staged.c.id).where(_staged.c.import_id == import_id).order_by(_staged.c.id).limit(1)
+def _next_chunk(import_id: int, chunks: int = 1) -> Select[Any]:
+    return select(_staged.c.id).where(_staged.c.import_id == import_id).order_by(_staged.c.id).limit(chunks)
 
 
 def _locked(session: Session, import_id: int) -> ImportRow:
@@ -232,26 +248,6 @@ _NO_LIST: Final = -1  # it would be made
 _Placed = tuple[int, StagedLead]  # a lead and the list it goes to
 
 
-def _values_in(connection: Connection, column: str) -> str:
-    """SQL for `column` being one of the JSON array or array `:wanted`: a parameter each would be compiled anew."""
-    if connection.dialect.name == "sqlite":
-        return f"{column} IN (SELECT value FROM json_each(:wanted))"  # noqa: S608
-    return f"{column} = ANY(:wanted)"
-
-
-def _wanted(connection: Connection, values: Sequence[str]) -> object:
-    return json.dumps(values) if connection.dialect.name == "sqlite" else list(values)
-
-
-@attrs.frozen
-class _Known:
-    """A lead that is there."""
-
-    id: int
-    campaign_id: int
-    list_id: int
-
-
 def _without_known(
     session: Session, campaign_row_id: int, placed: Sequence[_Placed], terms: Terms, watermark: int
 ) -> tuple[list[_Placed], Counts]:
@@ -279,27 +275,6 @@ def _without_known(
     return new, Counts(
         duplicates_in_list=in_list, duplicates_in_campaign=in_campaign, duplicates_elsewhere=elsewhere
     )  # fmt: skip
-
-
-def known_numbers(
-    session: Session, campaign_row_id: int, numbers: Sequence[str], unique_in: UniqueIn
-) -> Mapping[str, Sequence[_Known]]:
-    """The leads that are known by one of `numbers`: by their first one, whichever of them is to be called next."""
-    connection = session.connection()
-    # The plus keeps SQLite from looking through the whole campaign for each chunk, by another index.
-    mine = "" if unique_in == "everywhere" else " AND +campaign_id = :campaign_id"
-    found: dict[str, list[_Known]] = {}
-    query = " UNION ALL ".join(
-        f"SELECT {column}, id, campaign_id, list_id FROM lead WHERE {_values_in(connection, column)}{also}{mine}"  # noqa: S608
-        for column, also in (
-            ("number", " AND first_number IS NULL"),
-            ("first_number", " AND first_number IS NOT NULL"),
-        )
-    )
-    values = {"wanted": _wanted(connection, numbers), "campaign_id": campaign_row_id}
-    for number, *rest in connection.execute(text(query), values):
-        found.setdefault(number, []).append(_Known(*rest))
-    return found
 
 
 def _forbidden(session: Session, campaign_row_id: int, leads: Sequence[StagedLead], now: datetime) -> frozenset[str]:
@@ -409,8 +384,6 @@ def _first_allowed(lead: StagedLead, forbidden: frozenset[str]) -> tuple[Any, ..
 
 # By key
 
-_KNOWN_BY_KEY: Final = "external_key, id, campaign_id, list_id, status, number, put_off_by"
-
 
 def _update_known(
     session: Session, campaign_row_id: int, placed: Sequence[_Placed], terms: Terms, watermark: int, now: datetime
@@ -423,7 +396,7 @@ def _update_known(
 
 def _sorted_by_key(
     placed: Sequence[_Placed],
-    known: Mapping[str, Sequence[_KnownByKey]],
+    known: Mapping[str, Sequence[KnownByKey]],
     campaign_row_id: int,
     terms: Terms,
     watermark: int,
@@ -459,17 +432,6 @@ def _sorted_by_key(
 
 
 @attrs.frozen
-class _KnownByKey(_Known):
-    status: str
-    number: str
-    put_off_by: str | None
-
-    @property
-    def is_busy(self) -> bool:
-        return self.status == LeadStatus.DIALING.value
-
-
-@attrs.frozen
 class _Update:
     """What is to be changed of a lead."""
 
@@ -477,28 +439,10 @@ class _Update:
     values: Mapping[str, object]
 
 
-def known_keys(
-    session: Session, campaign_row_id: int, keys: Sequence[str], unique_in: UniqueIn
-) -> Mapping[str, Sequence[_KnownByKey]]:
-    """The leads whose external key is one of `keys`."""
-    connection = session.connection()
-    # The index of keys begins with the campaign.
-    mine = "campaign_id IN (SELECT id FROM campaign)" if unique_in == "everywhere" else "campaign_id = :campaign_id"
-    query = (
-        f"SELECT {_KNOWN_BY_KEY} FROM lead WHERE {_values_in(connection, 'external_key')}"  # noqa: S608
-        f" AND external_key IS NOT NULL AND {mine}"
-    )
-    found: dict[str, list[_KnownByKey]] = {}
-    values = {"wanted": _wanted(connection, keys), "campaign_id": campaign_row_id}
-    for key, *rest in connection.execute(text(query), values):
-        found.setdefault(key, []).append(_KnownByKey(*rest))
-    return found
-
-
 _DETAILS: Final = ("fields", "account", "priority", "consent_at", "consent_evidence")
 
 
-def _update_of(known: _KnownByKey, lead: StagedLead, now: datetime) -> _Update:
+def _update_of(known: KnownByKey, lead: StagedLead, now: datetime) -> _Update:
     """All that a list may say of a lead, but never its status or its attempts.
 
     The numbers of a lead in a call stay as they are: what becomes of it at the end is told by them. The number whose

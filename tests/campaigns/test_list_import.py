@@ -664,12 +664,15 @@ async def test_room_is_left_for_others_when_they_write(sqlite_url: str, monkeypa
 
     monkeypatch.setattr(trio, "sleep", listen)
     monkeypatch.setattr(list_import, "REST_ALONE", 0.0)
+    monkeypatch.setattr(list_import, "UNKNOWN_SECONDS", 0.0)
     async with open_database(sqlite_url, node=None) as mine, open_database(sqlite_url, node=None) as other:
         turns = list_import._Turns(mine)
         await fill(mine, 0)
         for _ in range(3):
             await turns.write(lambda s: lead_list(s, 1, "list", NOON) and None)
         assert slept == [0.0, 0.0, 0.0]
+        assert not turns.shared
         await other.write(lambda s: lead_list(s, 1, "another", NOON) and None)
         await turns.write(lambda s: lead_list(s, 1, "list", NOON) and None)
         assert slept[3] > 0
+        assert turns.shared
