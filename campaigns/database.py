@@ -23,12 +23,11 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlmodel import Session
 
-from campaigns import lanes, postgresql
+from campaigns import lanes
 from campaigns.file_lock import NODE_NAME, daemon_locks
 from campaigns.group_commit import GroupCommit
 from campaigns.lanes import Lane, SqliteLane
 from campaigns.migrate import migrate, sqlite_engine, switch_to_wal
-from campaigns.postgresql import PostgresLane
 from dialer.errors import ConfigurationError, DialerError, UnavailableError
 
 T = TypeVar("T")
@@ -155,17 +154,19 @@ def _prepare_sqlite(path: str, name: str) -> None:
 async def _open_postgresql(
     stack: AsyncExitStack, url: URL, name: str, node: str | None, exclusive: bool, readers: int
 ) -> tuple[Lane, list[Lane]]:
+    from campaigns import postgresql  # its driver is loaded where there is a PostgreSQL
+
     process = postgresql.process_name(node)
     engine = postgresql.make_engine(url, process)
     if node is not None:
         postgresql.hold_locks(engine, name, node, exclusive=exclusive)
-    writer = PostgresLane(name, engine)
+    writer = postgresql.PostgresLane(name, engine)
     try:
         # On the writer's own connection, so that the locks are held before anything is changed.
         await lanes.run(writer, partial(migrate, engine, name))
         reading: list[Lane] = []
         for _ in range(readers):
-            lane = PostgresLane(name, postgresql.make_engine(url, process, read_only=True))
+            lane = postgresql.PostgresLane(name, postgresql.make_engine(url, process, read_only=True))
             stack.push_async_callback(lane.close)
             reading.append(lane)
     except DBAPIError as error:

@@ -14,7 +14,9 @@ import pytest
 import trio
 from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import TableClause, column, insert, inspect, table, text
 from sqlmodel import Session, SQLModel, select
 
@@ -220,3 +222,13 @@ async def test_rows_that_refer_to_nothing_stop_a_migration(sqlite_url: str, monk
     with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as connection:
         assert connection.execute("SELECT * FROM sqlite_master").fetchall() == []
     connection.close()
+
+
+def test_each_script_is_called_by_its_revision() -> None:
+    """By which it is told what there is to be done, without loading them."""
+    config = Config()
+    config.set_main_option("script_location", "campaigns:migrations")
+    config.set_main_option("path_separator", "os")
+    scripts = ScriptDirectory.from_config(config)
+    assert {one.revision for one in scripts.walk_revisions()} == migrate._known()
+    assert scripts.get_current_head() == migrate.head()
