@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
@@ -53,9 +54,22 @@ def serve(source: BinaryIO, target: BinaryIO) -> None:
         target.flush()
 
 
+def give_way() -> None:
+    """From here on this process and its session have what others leave of the machine.
+
+    Linux shares a processor between sessions first, and minds the niceness of a process only within its own
+    (sched(7), autogroup): a niced process in a session of its own would get as much as a dialer at work.
+    """
+    os.nice(NICENESS)
+    try:
+        Path("/proc/self/autogroup").write_text(str(NICENESS), encoding="ascii")
+    except OSError:
+        pass  # there are none here: niceness alone will do
+
+
 def main() -> None:
     """The process: ends with its input."""
-    os.nice(NICENESS)
+    give_way()
     try:
         serve(sys.stdin.buffer, sys.stdout.buffer)
     except BrokenPipeError:

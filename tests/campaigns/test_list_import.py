@@ -2,21 +2,23 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import trio
 from sqlalchemy import text
 from sqlmodel import col, select
 
-from campaigns import list_import, list_workers, staging, suppression_store
+from campaigns import list_columns, list_import, list_worker, list_workers, staging, suppression_store
 from campaigns.database import Database, open_database
 from campaigns.lead import LeadStatus, Queue
 from campaigns.list_columns import parse_told
 from campaigns.list_import import ImportOptions, ImportReport, finish_imports, import_list
-from campaigns.list_rows import StagedLead, pack
+from campaigns.list_rows import StagedLead, pack, task_of
 from campaigns.staging import Counts, Terms
 from campaigns.store import LeadRow, lead_list
 from campaigns.suppression_store import NewEntry, Scope
@@ -625,6 +627,21 @@ async def test_processes_read_the_same_as_this_one(
             rows = [(lead.number, lead.fields) for lead in await leads(database)]
             told.append([report.counts, report.refused, report.rows, rows[-report.added :]])
     assert told[0] == told[1]
+
+
+async def test_processes_that_read_give_way_to_a_dialer(path: Path) -> None:
+    header = ["number"]
+    columns = list_columns.find_columns(path, header, (), sample=[["2125550100"]], is_number=str.isdigit)
+    task = task_of(columns, country="US", timezone=None, by_key=False, is_spreadsheet=False, now=NOON)
+    async with list_workers.worker_readers(task, 1) as readers, aclosing(readers.chunks()) as chunks:
+        await readers.hand_over([(2, ["2125550100"])])
+        assert (await anext(chunks)).count == 1
+        assert isinstance(readers, list_workers.WorkerReaders)
+        process = readers._processes[0].process
+        assert psutil.Process(process.pid).nice() == list_worker.NICENESS
+        session = trio.Path(f"/proc/{process.pid}/autogroup")
+        if await session.exists():
+            assert (await session.read_text()).endswith(f"nice {list_worker.NICENESS}\n")
 
 
 async def test_a_process_that_dies_ends_the_import_and_leaves_nothing(
