@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
 
+from campaigns.courtesy import giving_way
 from campaigns.list_rows import Chunk, RowReader, Task
 
 NICENESS: Final = 10
@@ -54,26 +54,13 @@ def serve(source: BinaryIO, target: BinaryIO) -> None:
         target.flush()
 
 
-def give_way() -> None:
-    """From here on this process and its session have what others leave of the machine.
-
-    Linux shares a processor between sessions first, and minds the niceness of a process only within its own
-    (sched(7), autogroup): a niced process in a session of its own would get as much as a dialer at work.
-    """
-    os.nice(NICENESS)
-    try:
-        Path("/proc/self/autogroup").write_text(str(NICENESS), encoding="ascii")
-    except OSError:
-        pass  # there are none here: niceness alone will do
-
-
 def main() -> None:
     """The process: ends with its input."""
-    give_way()
-    try:
-        serve(sys.stdin.buffer, sys.stdout.buffer)
-    except BrokenPipeError:
-        os._exit(0)  # the importer has died, and nobody reads the answers
+    with giving_way(NICENESS):
+        try:
+            serve(sys.stdin.buffer, sys.stdout.buffer)
+        except BrokenPipeError:
+            os._exit(0)  # the importer has died, and nobody reads the answers
 
 
 if __name__ == "__main__":

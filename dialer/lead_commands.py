@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import typer
 from sqlmodel import Session
 
 from campaigns import audit
+from campaigns.courtesy import giving_way
 from campaigns.database import Database
 from campaigns.lead import LeadStatus
 from dialer.command_line import (
@@ -91,8 +91,7 @@ def leads_import(
         who=audit.this_person(),
     )
     settings = load_settings(config)
-    os.nice(NICENESS)  # a daemon on this machine comes first
-    with _progress_bar() as progress:
+    with giving_way(NICENESS), _progress_bar() as progress:
         report: ImportReport = in_database(
             settings,
             lambda database: import_list(
