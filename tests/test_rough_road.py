@@ -169,10 +169,16 @@ async def test_a_daemon_that_dies_finds_its_conversation_again(tmp_path: Path, h
             assert await home.lead_counts() == {"dialing": 1}
             assert home.switch.statistics().originated == 1
             leg = (await home.agent("1000")).leg
+            (customer,) = {*home.switch.channels} - {leg}
+
+            async def adopted() -> bool:
+                found = home.daemon.world.live_calls.leg(customer)
+                return found is not None and found.bridged
+
+            await eventually(adopted)
             if hung_up_by == "dialer":
                 await home.daemon.desk.agent_hangup("1000")
             else:
-                (customer,) = {*home.switch.channels} - {leg}
                 home.switch.hang_up(leg if hung_up_by == "agent" else customer)
             (cdr,) = await home.closed(1)
             assert (cdr.disposition.value, cdr.agent) == ("bridged", "1000")

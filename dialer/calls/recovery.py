@@ -134,13 +134,13 @@ async def resolve_attempt(
             ending = Ending(unknown=True)
         elif other_leg:
             watch.become(watch.leg.found(now_us, bridged_with=other_leg))
-            await _adopt_slot(gateway, row)
-            log.info("conversation_adopted", attempt=row.uuid)
-            await ask(switch, Unschedule(row.uuid))
-            if claim is not None:
-                with contextlib.suppress(UnavailableError):  # the lease is renewed by token all the same
-                    await world.roster.bridged(claim)  # the former life may have died before it said so
-            with world.live_calls.follow(other_leg, row.switch) as agent_leg:
+            with world.live_calls.follow(other_leg, row.switch) as agent_leg:  # first of all: it may end at once
+                await _adopt_slot(gateway, row)
+                log.info("conversation_adopted", attempt=row.uuid)
+                await ask(switch, Unschedule(row.uuid))
+                if claim is not None:
+                    with contextlib.suppress(UnavailableError):  # the lease is renewed by token all the same
+                        await world.roster.bridged(claim)  # the former life may have died before it said so
                 with trio.move_on_after(world.calls.longest_conversation_seconds):
                     await watch.wait_until(lambda leg: not leg.bridged)
                 with trio.move_on_after(COMPLETE_SECONDS):  # mostly the switch hangs the customer up by itself
