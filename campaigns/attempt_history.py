@@ -66,16 +66,15 @@ def of(session: Session, leads: Sequence[Called], since: datetime) -> Histories:
     """The counted calls, open ones too, that began at `since` or later."""
     connection = session.connection()
     wanted: dict[str, list[Any]] = {
-        "_numbers": sorted({one.number for one in leads}),
-        "_leads": sorted({one.lead_id for one in leads if one.attempts}),
-        "_accounts": sorted({one.account for one in leads if one.account}),
+        "_numbers": [one.number for one in leads],
+        "_leads": [one.lead_id for one in leads if one.attempts],
+        "_accounts": [one.account for one in leads if one.account],
     }
     rows: dict[str, Any] = {}
     for name, query in _QUERIES.items():  # one for each, since the database cannot use three indexes for one
         if wanted[name]:
-            rows.update(
-                (row.uuid, row) for row in connection.execute(query, {name: many(wanted[name]), "_since": since})
-            )
+            found = connection.execute(query, {name: many(wanted[name]), "_since": since}).all()
+            rows.update((row.uuid, row) for row in found)
     sellers = _sellers(session, {row.campaign_id for row in rows.values()})
     by_number: defaultdict[str, list[PastCall]] = defaultdict(list)
     by_lead: defaultdict[int, list[PastCall]] = defaultdict(list)

@@ -286,12 +286,13 @@ class Leasing:
 
     def _fit(self, lead: QueuedLead) -> bool:
         """Gives `lead` a slot; False if there is none for it."""
-        calls = self._calls.pop(lead.lead_id, ())
+        calls = self._calls.get(lead.lead_id, ())
         failed = History.from_json(lead.history).failed_gateways
-        if calls and self._caps_gateways:
-            failed += tuple(self._book.full_gateways(candidate_of(lead.lead_id, lead), calls, self._now))
-        to_number = [call for call in calls if call.number == lead.number]
-        fit = self._slots.fit(lead.number, lead.region, to_number, failed)
+        if calls:
+            if self._caps_gateways:
+                failed += tuple(self._book.full_gateways(candidate_of(lead.lead_id, lead), calls, self._now))
+            calls = [call for call in calls if call.number == lead.number]
+        fit = self._slots.fit(lead.number, lead.region, calls, failed)
         if isinstance(fit, Fit):
             self._take(lead, fit)
             return True

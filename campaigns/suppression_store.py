@@ -159,12 +159,12 @@ def entries_for(session: Session, numbers: Sequence[str]) -> Mapping[str, Sequen
         return {}
     connection = session.connection()
     lengths = connection.scalars(_LENGTHS).all()
-    wanted = set(numbers)
+    wanted = list(numbers)
     for length in lengths:
-        wanted.update(number[:length] for number in numbers)
+        wanted += {number[:length] for number in numbers}
     exact: defaultdict[str, list[SuppressionEntry]] = defaultdict(list)
     prefixes: defaultdict[str, list[SuppressionEntry]] = defaultdict(list)
-    for row in connection.execute(_FOUND, {"_patterns": many(sorted(wanted))}):
+    for row in connection.execute(_FOUND, {"_patterns": many(wanted)}).all():
         entry = SuppressionEntry(*row)
         (prefixes if entry.is_prefix else exact)[entry.pattern].append(entry)
     if not prefixes:
