@@ -30,7 +30,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 BUSY_SECONDS = 5.0  # longer than any transaction of ours holds the lock; another program's may not take longer
-_BULK_CACHE_KIB = 32 * 1024
+_BULK_CACHE_KIB = 56 * 1024
 _BULK_PAGES = 4_000  # of the log before they are copied to their places: 16 MB, and some 50 ms of the disk's time
 _VM_STEPS_BETWEEN_LOOKS = 20_000  # some 0.2 ms of SQLite's work between two looks at whether a read is still wanted
 

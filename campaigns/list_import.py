@@ -49,7 +49,9 @@ WORKERS: Final = 2
 # Of the time that a chunk took, before the next: room for the writes of others, when there are any, and to find out.
 REST_SHARED: Final = 0.5
 REST_ALONE: Final = 0.1
-CHUNKS_ALONE: Final = 5  # in one transaction, while nobody else writes: pages they share are written once
+# In one transaction, while nobody else writes: pages they share are written once. Whoever writes then for the first
+# time in a while waits for one of these, some half a second, and from then on for single chunks.
+CHUNKS_ALONE: Final = 10
 SHARED_SECONDS: Final = 3.0  # since another has written
 UNKNOWN_SECONDS: Final = 0.2  # at the beginning: nobody has been seen to write, but nobody could have been
 _LONGEST_LIST_NAME: Final = 63
