@@ -38,6 +38,7 @@ CAMPAIGNS: Final = ("north", "south")
 MAX_ATTEMPTS: Final = 2
 LEADS: Final = 400
 LIFE_SECONDS: Final = (2.0, 5.0)
+LONG_LIFE_SECONDS: Final = (3.0, 20.0)  # of a soak: it is to come to an end, and dies some hundred times
 DEAD_SECONDS: Final = (0.2, 12.0)  # the longer is more than the lease of a campaign: the other daemon takes it over
 BUSY_SECONDS: Final = 1.0
 UNFINISHED: Final = (LeadStatus.NEW, LeadStatus.WAITING, LeadStatus.DIALING)
@@ -98,7 +99,7 @@ async def _is_up(config: Path) -> bool:
     return True
 
 
-async def live_and_die(config: Path, dice: random.Random, over: trio.Event) -> int:
+async def live_and_die(config: Path, dice: random.Random, over: trio.Event, life_seconds: tuple[float, float]) -> int:
     """One daemon after the other, each killed some seconds after it is up, until `over`; how many that were."""
     lives = 0
     while not over.is_set():
@@ -106,7 +107,7 @@ async def live_and_die(config: Path, dice: random.Random, over: trio.Event) -> i
             lives += 1
             while process.returncode is None and not await _is_up(config):  # noqa: ASYNC110 - another program
                 await trio.sleep(0.1)
-            with trio.move_on_after(dice.uniform(*LIFE_SECONDS)):
+            with trio.move_on_after(dice.uniform(*life_seconds)):
                 await over.wait()
             process.kill()
             await process.wait()
@@ -147,10 +148,18 @@ async def many(leads: int, seed: int) -> int:
     """The same with so many leads, on a SQLite of its own; how many calls it took."""
     with tempfile.TemporaryDirectory(prefix="two-") as folder:
         async with two_daemons(Path(folder)) as (home, url, configs):
-            return await call_everybody(home, url, configs, leads, seed, within=3600.0)
+            return await call_everybody(home, url, configs, leads, seed, 3600.0, LONG_LIFE_SECONDS)
 
 
-async def call_everybody(home: House, url: str, configs: list[Path], leads: int, seed: int, within: float) -> int:
+async def call_everybody(
+    home: House,
+    url: str,
+    configs: list[Path],
+    leads: int,
+    seed: int,
+    within: float,
+    life_seconds: tuple[float, float] = LIFE_SECONDS,
+) -> int:
     """Until every lead is finished; then what must hold. How many calls it took."""
     dice, people, over = random.Random(seed), list[Channel](), trio.Event()
     home.switch.keep_history(people)
@@ -163,7 +172,7 @@ async def call_everybody(home: House, url: str, configs: list[Path], leads: int,
 
         async with trio.open_nursery() as nursery:
             for config in configs:
-                nursery.start_soon(live_and_die, config, random.Random(dice.random()), over)
+                nursery.start_soon(live_and_die, config, random.Random(dice.random()), over, life_seconds)
             await eventually(finished, within)
             over.set()
         return await _check(database, people)
