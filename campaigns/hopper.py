@@ -8,7 +8,8 @@ Leads that may be called stand in queues, in the order they are served: those a 
 and then list by list, by priority and weight, retries and new leads (`turns`). Everybody at the head of a queue is
 held to all rules (`rules.callable`) in this very transaction. Whoever a rule forbids is put off to the moment it
 allows the call, out of the queue, so that it is looked at once and not every second. Each lease looks at a bounded
-number of leads, however long the lists are and whatever the hour.
+number of leads, however long the lists are and whatever the hour, and the next goes on behind those that fit no trunk
+with room (`passed_by`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from campaigns.attempt_history import Histories
 from campaigns.lead import LeadStatus, Queue, zones_from_json
 from campaigns.leases import Lease, Leased, candidate_of, lease_of
 from campaigns.many import many, one_of
+from campaigns.passed_by import PassedBy
 from campaigns.queues import Group, QueuedLead
 from campaigns.recycle import NO_HISTORY, History
 from campaigns.rules.callable import RuleBook
@@ -39,6 +41,7 @@ from campaigns.trunk import Trunk
 from campaigns.turns import Turns
 
 LOOKED_AT_MOST: Final = 1_000  # leads in one lease: some 20 ms of the writer's time when all must be put off
+WORTH_PASSING_BY: Final = 100  # of one look, that fit none of the slots: fewer are looked at again each time
 _SPARE: Final = 10  # looked at beyond those wanted, at first: most leads in a queue may be called
 _NO_MOMENT_YET: Final = timedelta(days=1)  # rules that never allow it may have been changed by tomorrow
 _AGENT_AGAIN: Final = timedelta(seconds=30)  # a call-back whose agent is not idle is looked at this often
@@ -54,6 +57,7 @@ def lease(
     *,
     idle_agents: Collection[str] | None = None,
     in_turn: bool = False,
+    passed_by: PassedBy | None = None,
 ) -> Leased:
     """A lead for each of `slots`, or as many as are callable at `now`, in order; the rest of the slots stay unused.
 
@@ -63,11 +67,12 @@ def lease(
     Call-backs for one agent are leased only while `idle_agents` has them; None stands for all. In preview leads are
     leased to be offered: nothing goes out before `send`.
 
-    Fewer may come than there are when a great many had to be put off: they come next time.
+    Fewer may come than there are when a great many had to be put off, or fitted no slot: the others come next time,
+    if the same `passed_by` is given.
     """
     if not slots:
         return Leased()
-    leasing = Leasing(session, book, slots, trunks, node, now, idle_agents, in_turn)
+    leasing = Leasing(session, book, slots, trunks, node, now, idle_agents, in_turn, passed_by)
     leasing.find()
     return leasing.write()
 
@@ -85,6 +90,7 @@ class Leasing:
         now: datetime,
         idle_agents: Collection[str] | None,
         in_turn: bool,
+        passed_by: PassedBy | None = None,
     ) -> None:
         self._session = session
         self._connection = session.connection()
@@ -98,6 +104,9 @@ class Leasing:
         self._now = now
         self._idle_agents = idle_agents
         self._in_turn = in_turn
+        self._passed_by = passed_by if passed_by is not None and not in_turn else PassedBy()
+        away = (name for name, trunk in trunks.items() if trunk.away)
+        self._trunks_at_hand = frozenset(slot.gateway for slot in slots), frozenset(away)
         self._since = self._needed_since()
         self._looked = 0
         self._unfitted = 0
@@ -123,7 +132,8 @@ class Leasing:
     def write(self) -> Leased:
         """Writes down what was found: attempts of leads that got a slot, and until when others are put off."""
         self._write_put_off()
-        return Leased(self._write_taken(), self._unfitted, dict(self._blocked))
+        more = self._slots.left > 0 and self._looked >= LOOKED_AT_MOST
+        return Leased(self._write_taken(), self._unfitted, dict(self._blocked), more)
 
     # In which order.
 
@@ -176,17 +186,21 @@ class Leasing:
         About a `share` of the slots that are left is likely to be theirs.
         """
         for group in groups:
-            times, after = 1, None
+            where = group.queue, group.list_id, group.priority, self._trunks_at_hand
+            times, after = 1, self._passed_by.after(where, self._now)
             while self._slots.left and self._looked < LOOKED_AT_MOST:
                 likely = ceil(self._slots.left * share)
                 spare = max(likely // 10, min(likely, _SPARE))
                 wanted = min(times * (likely + spare), LOOKED_AT_MOST - self._looked)
                 found = queues.page(self._connection, self._campaign_id, group, after, wanted)
                 self._looked += len(found)
+                unfitted = self._unfitted
                 yield from self._allowed(found)
                 if len(found) < wanted:
                     break
                 after = found[-1].lead_id
+                if self._unfitted - unfitted >= WORTH_PASSING_BY:
+                    self._passed_by.note(where, after, self._now)
                 times *= 4  # where many are put off, more are looked at in one go
 
     # Who may be called.

@@ -53,11 +53,15 @@ class Lease:
 
 @attrs.frozen
 class Leased:
-    """What came of asking for leads: the leases, how many fitted no slot, and how many each rule has put off."""
+    """What came of asking for leads: the leases, how many fitted no slot, and how many each rule has put off.
+
+    `more`: as many leads were looked at as may be in one go, and others are behind them.
+    """
 
     leases: Sequence[Lease] = ()
     unfitted: int = 0
     blocked: Mapping[str, int] = attrs.field(factory=dict)
+    more: bool = False
 
 
 class LeadFacts(Protocol):

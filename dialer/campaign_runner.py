@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from campaigns.leases import Leased
+from campaigns.passed_by import PassedBy
 from campaigns.queues import Outlook
 from campaigns.rules.callable import RuleBook
 from campaigns.slots import Slot
@@ -95,6 +96,7 @@ class CampaignRunner:
         self._calls_nursery = calls_nursery
         self._wake = trio.Event()
         self._dispatcher = Dispatcher()
+        self._passed_by = PassedBy()
         self._hopper_empty_until = 0.0
         self._without_leads, self._why_no_leads = HeldBy.LEADS, ""
 
@@ -223,7 +225,8 @@ class CampaignRunner:
         if found is None:
             return None
         if not found.leases:
-            self._hopper_empty_until = trio.current_time() + EMPTY_HOPPER_SECONDS
+            if not found.more:  # else the next decision looks further
+                self._hopper_empty_until = trio.current_time() + EMPTY_HOPPER_SECONDS
             await self._say_why_no_leads()
         for attempt in await begin(found.leases, self.campaign, self.campaign_id, self._world, self._moved):
             self.attempts[attempt.uuid] = attempt
@@ -233,7 +236,9 @@ class CampaignRunner:
 
     async def _lease_for(self, slots: Sequence[Slot], in_turn: bool) -> Leased:
         idle_agents = await self._idle_agents(slots[0].switch)
-        found = await self._ledger.lease(self._book, slots, self._trunks(), idle_agents, in_turn=in_turn)
+        found = await self._ledger.lease(
+            self._book, slots, self._trunks(), idle_agents, in_turn=in_turn, passed_by=self._passed_by
+        )
         for rule, leads in found.blocked.items():  # every lead that a rule put off counts, by rule
             self._world.metrics.counts[f"blocked_by_{rule}"] += leads
         return found

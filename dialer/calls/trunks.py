@@ -92,6 +92,7 @@ class Dispatcher:
         blocked: Counter[str] = Counter()
         passed_by: list[Slot] = []  # they do not fit leads that keep their turn
         unfitted = left = calls
+        more = False
         try:
             while left and unfitted:
                 with trio.CancelScope(shield=bool(leases)):
@@ -104,7 +105,7 @@ class Dispatcher:
                     found = await ask(slots, in_turn)
                 leases += found.leases
                 blocked.update(found.blocked)
-                unfitted, left = found.unfitted, left - len(found.leases)
+                unfitted, left, more = found.unfitted, left - len(found.leases), found.more
                 if in_turn:
                     used = {lease.uuid for lease in found.leases}
                     passed_by += [slot for slot in slots if slot.uuid not in used]
@@ -112,7 +113,7 @@ class Dispatcher:
             if not leases:
                 raise
             log.warning("further_trunks_not_asked", error=str(error))
-        return Leased(leases, unfitted, blocked)
+        return Leased(leases, unfitted, blocked, more)
 
 
 class _Round:

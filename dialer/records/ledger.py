@@ -21,6 +21,7 @@ from campaigns.abandonment import LAW_SECONDS, abandoned_of
 from campaigns.database import Database
 from campaigns.leases import Lease, Leased, OpenAttempt
 from campaigns.opt_out import OptOut
+from campaigns.passed_by import PassedBy
 from campaigns.queues import Outlook
 from campaigns.recycle import NextStep
 from campaigns.rules.callable import RuleBook
@@ -176,6 +177,7 @@ class DatabaseLedger:
         idle_agents: Collection[str] | None = None,
         *,
         in_turn: bool = False,
+        passed_by: PassedBy | None = None,
     ) -> Leased:
         """The next callable leads, one for each slot or fewer, with their attempts written down; see `hopper.lease`.
 
@@ -185,7 +187,15 @@ class DatabaseLedger:
 
         def lease(session: Session) -> Leased:
             return hopper.lease(
-                session, book, slots, trunks, self._node, now, idle_agents=idle_agents, in_turn=in_turn
+                session,
+                book,
+                slots,
+                trunks,
+                self._node,
+                now,
+                idle_agents=idle_agents,
+                in_turn=in_turn,
+                passed_by=passed_by,
             )
 
         try:

@@ -6,18 +6,21 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import insert, update
 from sqlmodel import Session, col, select
 
-from campaigns import suppression_store
+from campaigns import hopper, suppression_store
+from campaigns import passed_by as passed_by_module
 from campaigns.campaign import Campaign, Cap
 from campaigns.database import Database
 from campaigns.disposition import Disposition
 from campaigns.hopper import lease
 from campaigns.lead import LeadStatus, Queue
 from campaigns.leases import Lease, Leased, return_unsent, send
+from campaigns.passed_by import PassedBy
 from campaigns.recycle import History, next_step
 from campaigns.rules.callable import RuleBook
 from campaigns.slots import Slot
@@ -82,11 +85,14 @@ async def ask(
     wanted: Sequence[Slot] | None = None,
     idle_agents: Sequence[str] | None = None,
     in_turn: bool = False,
+    passed_by: PassedBy | None = None,
 ) -> Leased:
     book = RuleBook(campaign or filled.campaign, filled.id)
     room, over = wanted or slots(count), trunks or {"carrier": ONE}
     return await database.write(
-        lambda s: lease(s, book, room, over, "test", now, idle_agents=idle_agents, in_turn=in_turn)
+        lambda s: lease(
+            s, book, room, over, "test", now, idle_agents=idle_agents, in_turn=in_turn, passed_by=passed_by
+        )
     )
 
 
@@ -310,6 +316,27 @@ async def test_a_lead_that_fits_no_slot_keeps_its_turn_when_asked_to(database: D
     assert (ids(leased), leased.unfitted) == ([], 1)
     leased = await ask(database, filled, 1, trunks)
     assert (ids(leased), leased.unfitted) == ([3], 1)
+
+
+async def test_however_many_fit_no_slot_those_behind_them_are_reached(database: Database) -> None:
+    """A list that begins with thousands whom only a busy trunk may call."""
+    filled = await fill(database, hopper.LOOKED_AT_MOST * 2 + 50)
+    behind = await more_leads(database, filled, "list", 3)
+    trunks = {"carrier": ONE, "second": Trunk("second", "fs1", within="+1646")}
+    passed_by = PassedBy()
+
+    async def over(name: str, now: datetime = NOON) -> tuple[list[int], bool]:
+        room = [Slot(str(uuid4()), name, "fs1")]
+        leased = await ask(database, filled, 1, trunks, wanted=room, passed_by=passed_by, now=now)
+        return ids(leased), leased.more
+
+    assert [await over("second") for _ in range(3)] == [([], True), ([], True), (behind[:1], False)]
+    assert await over("second") == (behind[1:2], False)
+    assert await over("carrier") == ([1], False)  # the head of the queue, at once
+    later = NOON + passed_by_module.FORGOTTEN_AFTER
+    assert await over("second", later) == ([], True)  # somebody may have come in further ahead
+    alone = await ask(database, filled, 1, trunks, wanted=[Slot("x", "second", "fs1")])
+    assert (ids(alone), alone.more) == ([], True)
 
 
 @pytest.mark.parametrize(
