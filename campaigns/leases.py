@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import attrs
-from sqlalchemy import case, delete, update
+from sqlalchemy import Connection, case, delete, func, update
 from sqlmodel import Session, SQLModel, col, select
 
 from campaigns import suppression_store
@@ -205,13 +205,27 @@ def return_unsent(session: Session, uuids: Sequence[str], now: datetime) -> int:
             )
         )
         for _, caller_id, opened_at in gone:
-            if caller_id is not None:  # by the day of UTC: where a trunk counts otherwise, one too many stays counted
-                connection.execute(
-                    update(_shown_day)
-                    .where(_shown_day.c.caller_id == caller_id, _shown_day.c.day == opened_at.date())
-                    .values(calls=_shown_day.c.calls - 1)
-                )
+            if caller_id is not None:
+                _take_back_shown(connection, caller_id, opened_at)
     return len(gone)
+
+
+def _take_back_shown(connection: Connection, caller_id: str, opened_at: datetime) -> None:
+    """The call of `opened_at` has not shown `caller_id` after all.
+
+    Which day it was counted for depends on where the trunk is at home: the last of those it may have been, since
+    nothing is counted for a day to come.
+    """
+    day = timedelta(days=1)
+    mine = _shown_day.c.caller_id == caller_id
+    last = select(func.max(_shown_day.c.day)).where(
+        mine, _shown_day.c.day.between(opened_at.date() - day, opened_at.date() + day), _shown_day.c.calls > 0
+    )
+    connection.execute(
+        update(_shown_day)
+        .where(mine, _shown_day.c.day == last.scalar_subquery())
+        .values(calls=_shown_day.c.calls - 1)
+    )
 
 
 @attrs.frozen

@@ -376,7 +376,7 @@ class SuppressionRow(SQLModel, table=True):
 
 
 class CallerIdDayRow(SQLModel, table=True):
-    """How many calls have shown a number on one day (of UTC)."""
+    """How many calls have shown a number on one day, as its trunk counts days."""
 
     __tablename__ = "caller_id_day"
 

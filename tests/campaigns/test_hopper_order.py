@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime, time, timedelta
+from typing import Any, get_args
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import insert, update
@@ -14,8 +15,8 @@ from sqlmodel import Session, col, select
 
 from campaigns import hopper, suppression_store
 from campaigns import passed_by as passed_by_module
-from campaigns.campaign import Campaign, Cap
-from campaigns.database import Database
+from campaigns.campaign import CallingHours, Campaign, Cap, Day
+from campaigns.database import Database, open_database
 from campaigns.disposition import Disposition
 from campaigns.hopper import lease
 from campaigns.lead import LeadStatus, Queue
@@ -32,6 +33,7 @@ from campaigns.trunk import CallerId, Trunk
 from .conftest import CAMPAIGN, NEW_YORK, NOON, Filled, cdr_of, fill, slots
 
 ONE = Trunk("carrier", "fs1")
+ANY_HOUR = (CallingHours(days=get_args(Day), start=time(0), end=time(0)),)
 
 
 async def more_leads(database: Database, filled: Filled, name: str, count: int, **values: Any) -> list[int]:
@@ -404,6 +406,26 @@ async def test_caller_ids_are_local_within_their_most_and_the_same_for_one_perso
     roomy = {"carrier": Trunk("carrier", "fs1", caller_ids=tuple(CallerId(one.number, one.areas) for one in pool))}
     (again,) = (await ask(database, filled, 1, roomy)).leases
     assert again.caller_id == first.caller_id
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Honolulu", "UTC", "Asia/Tokyo"])
+@pytest.mark.parametrize("hour", [1, 12, 23])
+async def test_what_was_not_sent_has_shown_no_number_whatever_day_it_is_there(
+    sqlite_url: str, zone: str, hour: int
+) -> None:
+    now, pool = NOON.replace(hour=hour), (CallerId("+12125550000", most_per_day=2),)
+    trunks = {"carrier": Trunk("carrier", "fs1", caller_ids=pool, zone=zone)}
+    async with open_database(sqlite_url, node=None) as database:
+        always = Campaign(name="spring", gateways=("carrier",), country="US", timezone="UTC", windows=ANY_HOUR)
+        filled = await fill(database, 3, campaign=always)
+        yesterday = await ask(database, filled, 1, trunks, now=now - timedelta(days=1))
+        (kept, unsent) = (await ask(database, filled, 2, trunks, now=now)).leases
+        assert len(yesterday.leases) == 1
+        await database.write(lambda s: return_unsent(s, [unsent.uuid], now))
+        shown = await database.read(lambda s: {row.day: row.calls for row in s.exec(select(CallerIdDayRow))})
+        today = now.astimezone(ZoneInfo(zone)).date()
+        assert shown == {today - timedelta(days=1): 1, today: 1}
+        assert kept.caller_id == "+12125550000"
 
 
 async def test_a_campaign_with_a_number_of_its_own_shows_that(database: Database) -> None:
