@@ -22,7 +22,7 @@ from redis.retry import Retry
 from dialer.shared_state import SharedState, find_redis_server, open_shared_state
 from tests.postgres_server import NoServerError, throw_away_server
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 
 
 class RedisServer:

@@ -17,7 +17,7 @@ from dialer.simulator import Scenario, SimulatedSwitch
 
 from .wiretap import Client
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 PROGRAM = """
 import trio
 from dialer.simulator import Scenario, run_simulator
