@@ -32,7 +32,7 @@ SHORT = {
 async def call(home: House) -> None:
     """Calls the next lead, for which there is no agent."""
     (lease,), campaign, campaign_id = await home.lease(1)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         await Attempt(lease, campaign, campaign_id, home.daemon.world, lambda _attempt: None).run()
 
 

@@ -36,7 +36,7 @@ async def leased(home: House, count: int, *promised_by: str | None) -> list[Atte
 
 
 async def run_all(attempts: list[Attempt]) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             for attempt in attempts:
                 nursery.start_soon(attempt.run)
