@@ -65,7 +65,8 @@ async def test_three_hundred_leads_of_every_outcome(laboratory: Laboratory, tmp_
     agents = await laboratory.phones(5, ring=(50, 150))
     numbers = {outcome.number(index): outcome for outcome, count in EACH.items() for index in range(count)}
     assert len(numbers) == 300
-    dialer = Dialer(laboratory, tmp_path)
+    # A list full of congested numbers, and a single trunk to call them over.
+    dialer = Dialer(laboratory, tmp_path, gateway="park_after_faults = 1000")
     delays = ", ".join(f"{name} = 1.0" for name in ("no_answer", "busy", "congestion", "hung_up", "abandoned"))
     await dialer.campaign(
         "every",
