@@ -8,11 +8,14 @@ takes.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+_TRIES: Final = 5
+_AGAIN_SECONDS: Final = 0.1
 _SESSION: Final = Path("/proc/self/autogroup")  # like "/autogroup-123 nice 0"
 
 
@@ -39,6 +42,18 @@ def _set(process: int, session: int, new_process: int, new_session: int) -> None
     with suppress(OSError):  # only root may take niceness back
         if new_process != process:
             os.setpriority(os.PRIO_PROCESS, 0, new_process)
-    with suppress(OSError):
-        if new_session != session:
-            _SESSION.write_text(str(new_session), encoding="ascii")
+    if new_session != session:
+        _tell_session(new_session)
+
+
+def _tell_session(niceness: int) -> None:
+    """Linux lets it be told ten times a second on the whole machine; whoever comes too soon asks again."""
+    for _ in range(_TRIES):
+        try:
+            _SESSION.write_text(str(niceness), encoding="ascii")
+        except BlockingIOError:
+            time.sleep(_AGAIN_SECONDS)
+        except OSError:
+            return  # there are none here
+        else:
+            return

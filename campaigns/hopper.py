@@ -355,6 +355,8 @@ class Leasing:
                 attempt_no=lead.attempts + 1,
                 caller_id=fit.caller_id,
                 callback_agent=self._callback_agent(lead),
+                number=lead.number,
+                account=lead.account,
             )
             for lead, fit in self._taken
         ]

@@ -28,12 +28,15 @@ class Known:
 
 @attrs.frozen
 class KnownByKey(Known):
+    """The same, with what decides what a list may change of it."""
+
     status: LeadStatus
     number: str
     put_off_by: str | None
 
     @property
     def is_busy(self) -> bool:
+        """Whether it is in a call: then its numbers stay as they are."""
         return self.status is LeadStatus.DIALING
 
 

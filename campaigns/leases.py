@@ -128,14 +128,14 @@ def lease_of(
     attempt_no: int,
     caller_id: str | None,
     callback_agent: str | None,
-    number: str | None = None,
-    account: str | None = None,
+    number: str,
+    account: str | None,
 ) -> Lease:
-    """A lease of `lead`; `number` and `account` are those of its attempt, where they are not the lead's any more."""
+    """A lease of `lead`; `number` and `account` are those of its attempt: the lead may have got others since."""
     return Lease(
         uuid=uuid,
         lead_id=lead_id,
-        number=number or lead.number,
+        number=number,
         gateway=gateway,
         switch=switch,
         attempt_no=attempt_no,
@@ -146,7 +146,7 @@ def lease_of(
         kind=lead.kind,
         numbers=numbers_from_json(lead.numbers),
         number_no=lead.number_no,
-        account=account or lead.account,
+        account=account,
         caller_id=caller_id,
         history=History.from_json(lead.history),
         callback_at=lead.callback_at,

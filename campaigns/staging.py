@@ -21,17 +21,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 import attrs
-from sqlalchemy import (
-    Connection,
-    Select,
-    bindparam,
-    delete,
-    func,
-    insert,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.types import TypeEngine
 from sqlmodel import Session, SQLModel, col
 
