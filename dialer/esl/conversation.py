@@ -133,6 +133,10 @@ class Conversation:
     def replies_owed(self) -> int:
         return len(self._owed)
 
+    @property
+    def has_data_to_send(self) -> bool:
+        return bool(self._outgoing)
+
     def data_to_send(self) -> bytes:
         """Takes the bytes that are to go out now."""
         data = bytes(self._outgoing)

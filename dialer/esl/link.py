@@ -192,7 +192,8 @@ class Link:
                         ready.set()
                     case Closed(reason):
                         return reason
-            self._wake_writer.set()  # the conversation may have something to say by itself
+            if self._conversation.has_data_to_send:  # it logs in and subscribes by itself
+                self._wake_writer.set()
 
     async def _write(self) -> str:
         while True:

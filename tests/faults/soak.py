@@ -1,7 +1,8 @@
 """Long runs: `python -m tests.faults.soak`, or `make soak`.
 
     stories    random stories as in test_random_faults.py, 100,000 of them
-    week       a virtual week, 1,000,000 calls, a random fault every few minutes; a house of its own on each core
+    week       a virtual week, 1,000,000 calls, a random fault every few minutes; a house of its own on each core; each
+               day is a run of its own, so that some of them can be asked for: `week --days 3 4`
     two        10,000 leads, two daemons on one database, both killed every few seconds
     hour       one hour of real time at 50 calls/s, real processes, 10 SIGKILLs and a Redis that is killed
 
@@ -22,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -38,9 +40,10 @@ from tests.conftest import RedisServer
 from tests.faults.promises import COUNTED, check_always, check_at_rest, check_leads, check_people, comes_to_rest
 from tests.faults.steps import STEPS
 from tests.faults.test_random_faults import tell_stories
-from tests.faults.virtual import VirtualHouse, run_virtually
+from tests.faults.virtual import NOON, VirtualHouse, run_virtually
 
 HOUR_SECONDS: Final = 3600.0
+DAYS: Final = 7
 # Faults that last until they are undone by somebody do not belong into a week; all others do.
 LONGEST_WAIT_SECONDS: Final = 60.0
 PEOPLE: Final = {
@@ -77,8 +80,8 @@ def redis_server() -> Iterator[str]:
             server.stop()
 
 
-class Week:
-    """One house, many days. What has been checked is forgotten, so that only what the daemon keeps can grow."""
+class Day:
+    """One house, many calls. What has been checked is forgotten, so that only what the daemon keeps can grow."""
 
     def __init__(self, house: VirtualHouse, dice: random.Random, agents: list[str]) -> None:
         self.house = house
@@ -162,12 +165,13 @@ class _Some:
         return [one for one in self._people if one.gateway]
 
 
-async def week(redis_url: str, *, calls: int, agents: int, seed: int) -> None:
-    """Dials until so many calls are over, then lets everything come to rest."""
+async def day(redis_url: str, *, calls: int, agents: int, seed: int, number: int = 1) -> None:
+    """Dials until so many calls are over, then lets everything come to rest. Day 1 is a Monday."""
     extensions = [str(1000 + index) for index in range(agents)]
-    async with VirtualHouse(redis_url, seed=seed, changes=PEOPLE, concurrency=200).standing() as house:
+    morning = NOON + timedelta(days=number - 1)
+    async with VirtualHouse(redis_url, seed=seed, changes=PEOPLE, concurrency=200, start=morning).standing() as house:
         await house.start()
-        live = Week(house, random.Random(seed), extensions)
+        live = Day(house, random.Random(seed), extensions)
         await house.begin([], extensions, wrap_up_seconds="1.0", retries="{ max_attempts = 2 }")
         live.add_leads(4000)
         async with trio.open_nursery() as nursery:
@@ -186,6 +190,7 @@ async def week(redis_url: str, *, calls: int, agents: int, seed: int) -> None:
                         live.calls,
                         "calls",
                         seed=seed,
+                        day=number,
                         virtual_hours=hours / 4,
                         faults=sum(live.faults.values()),
                         memory_mb=round(psutil.Process().memory_info().rss / 1e6, 1),
@@ -205,7 +210,7 @@ async def week(redis_url: str, *, calls: int, agents: int, seed: int) -> None:
             await comes_to_rest(house, agents)
             nursery.cancel_scope.cancel()
         await check_at_rest(house, longest_wait_seconds=LONGEST_WAIT_SECONDS)
-        tell("soak.week.done", live.calls, "calls", seed=seed, faults=dict(live.faults))
+        tell("soak.week.done", live.calls, "calls", seed=seed, day=number, faults=dict(live.faults))
 
 
 def on_all_cores(work: Callable[[int, int], None], count: int) -> None:
@@ -233,15 +238,16 @@ def _some_stories(shard: int, count: int) -> None:
         tell_stories(url, shard, count, tell_how_far)
 
 
-def _a_week(seed: int, shard: int, calls: int) -> None:
+def _a_day(seed: int, number: int, shard: int, calls: int) -> None:
     with redis_server() as url:
-        run_virtually(week, url, calls=calls, agents=30, seed=seed + shard)
+        run_virtually(day, url, calls=calls, agents=30, seed=seed + 100 * number + shard, number=number)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", default=["stories", "week", "two", "hour"])
     parser.add_argument("--calls", type=int, default=1_000_000, help="of the week")
+    parser.add_argument("--days", type=int, nargs="+", default=range(1, DAYS + 1), help="of the week, from 1")
     parser.add_argument("--stories", type=int, default=100_000)
     parser.add_argument("--leads", type=int, default=10_000, help="of two daemons")
     parser.add_argument("--minutes", type=float, default=60.0, help="of the hour")
@@ -252,7 +258,8 @@ def main() -> None:
         if what == "stories":
             on_all_cores(_some_stories, chosen.stories)
         elif what == "week":
-            on_all_cores(partial(_a_week, chosen.seed), chosen.calls)
+            for number in chosen.days:
+                on_all_cores(partial(_a_day, chosen.seed, number), chosen.calls // DAYS)
         elif what == "two":
             from tests.faults.test_two_daemons import many
 

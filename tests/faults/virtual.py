@@ -219,6 +219,7 @@ class VirtualHouse:
         changes: Mapping[str, Any] | None = None,
         concurrency: int = 50,
         gateway: str = "",
+        start: datetime = NOON,
     ) -> None:
         """`changes` are those of the switch; `gateway` adds to the settings of the trunk, or blocks for others."""
         self.prefix = f"virtual:{uuid4().hex}:"
@@ -230,7 +231,7 @@ class VirtualHouse:
         self.journal: list[bytes] = []
         self.client = _client(redis_url)
         self.engine = _empty_database()
-        self.clock = TrioClock(NOON)
+        self.clock = TrioClock(start)
         self.rng = random.Random(seed)
         scenario = Scenario.model_validate(merged(merged(QUICK, {"phones": PHONES}), changes or {}))
         self.switch = SimulatedSwitch(scenario, rng=random.Random(seed), now=self.clock.now)
