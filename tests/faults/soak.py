@@ -1,8 +1,8 @@
 """Long runs: `python -m tests.faults.soak`, or `make soak`.
 
     stories    random stories as in test_random_faults.py, 100,000 of them
-    week       a virtual week, 1,000,000 calls, a random fault every few minutes; a house of its own on each core; each
-               day is a run of its own, so that some of them can be asked for: `week --days 3 4`
+    week       a virtual week, 1,000,000 calls, a random fault every few minutes; a house of its own on each core.
+               Each day is a run of its own, so that some of them can be asked for: `week --days 3 4`
     two        10,000 leads, two daemons on one database, both killed every few seconds
     hour       one hour of real time at 50 calls/s, real processes, 10 SIGKILLs and a Redis that is killed
 
