@@ -40,6 +40,8 @@ class Disposition(StrEnum):
     FAILED_OVER = "failed_over"  # the trunk would not carry it: the lead goes to another one
 
 
+# How calls end that no trunk would carry.
+REFUSED_BY_TRUNKS = frozenset({Disposition.CONGESTION, Disposition.FAILED})
 UNCOUNTED = frozenset({Disposition.SKIPPED, Disposition.FAILED_OVER})
 """What is no attempt at the lead: no phone has rung."""
 

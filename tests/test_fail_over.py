@@ -145,6 +145,18 @@ def test_the_only_trunk_that_fails_is_told_as_the_reason_and_leads_rest(redis_ur
     in_virtual_time(redis_url, story, gateway="park_after_faults = 2\npark_seconds = 5\n")
 
 
+def test_one_number_that_is_always_refused_does_not_park_the_trunk_by_being_called_again(redis_url: str) -> None:
+    async def story(house: VirtualHouse) -> None:
+        house.switch.change_mix("carrier_a", FAILING)
+        retries = f"{{ max_attempts = 4, delay_seconds = {{ {SOON_AGAIN} }} }}"
+        await house.begin([number(0)], AGENTS, retries=retries)
+        await comes_to_rest(house, len(AGENTS))
+        assert carried(house)["carrier_a", "congestion"] == 4
+        assert house.daemon.metrics.counts["gateways_parked"] == 0
+
+    in_virtual_time(redis_url, story, gateway="park_after_faults = 2\npark_seconds = 5\n")
+
+
 @pytest.mark.parametrize(
     ("outcome", "disposition"),
     [(Outcome.BUSY, "busy"), (Outcome.REJECTED, "rejected"), (Outcome.NOT_FOUND, "invalid_number")],

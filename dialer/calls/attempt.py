@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from campaigns.campaign import Campaign
-from campaigns.disposition import Disposition
+from campaigns.disposition import REFUSED_BY_TRUNKS, Disposition
 from campaigns.leases import Lease
 from campaigns.opt_out import OptOut, by_key
 from campaigns.outcomes import default_name
@@ -243,7 +243,8 @@ class Attempt:
             return
         gateway, world, lease = self._gateway, self._world, self.lease
         self._trunk_says = sign = sign_of(gateway.settings, leg)
-        if gateway.heard(sign, self.uuid, failure_of(leg)):
+        refused_before = lease.last_disposition in REFUSED_BY_TRUNKS
+        if gateway.heard(sign, self.uuid, failure_of(leg), refused_before=refused_before):
             world.metrics.counts["gateways_parked"] += 1
         if sign is not Sign.FAULT:
             return

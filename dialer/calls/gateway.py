@@ -72,11 +72,14 @@ class Gateway:
         """Whether it is given no call at all now."""
         return not self.line.carries or self.health.allowance(trio.current_time()) == 0
 
-    def heard(self, sign: Sign, uuid: str, failure: str) -> bool:
-        """The call `uuid` tells `sign` of it; True if it is parked for that."""
+    def heard(self, sign: Sign, uuid: str, failure: str, *, refused_before: bool = False) -> bool:
+        """The call `uuid` tells `sign` of it; True if it is parked for that.
+
+        `refused_before`: its lead was refused by a trunk when it was last called, too.
+        """
         settings, before = self.settings, self.health
         patience = Patience(settings.park_after_faults, settings.park_seconds, settings.park_seconds_most)
-        self.health = before.after(sign, uuid, failure, trio.current_time(), patience)
+        self.health = before.after(sign, uuid, failure, trio.current_time(), patience, refused_before=refused_before)
         if self.health.parked and self.health.parked_until != before.parked_until:
             log.warning("gateway_parked", gateway=self.name, seconds=self.health.rest_seconds, reason=self.trouble)
             return True

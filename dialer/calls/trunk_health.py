@@ -1,14 +1,21 @@
 """When a trunk is given no calls: parked after a run of faults, and tried by one call when it has rested. Pure.
 
 While it is parked only the call that tries it counts: those that were on their way when it was parked tell of the
-same trouble once more. Times are those of the event loop, in seconds.
+same trouble once more. A number that nobody can be reached at may be refused with a 503 over any trunk, each time it
+is called: a fault with a lead that was refused before says less of the trunk than one with another lead. Times are
+those of the event loop, in seconds.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 
 from dialer.calls.failover import Sign
+
+# So many faults with leads that were refused before weigh as much as one with another lead.
+DOUBTFUL_FAULTS: Final = 4
 
 
 @attrs.frozen
@@ -28,6 +35,7 @@ class Health:
     """
 
     faults: int = 0  # one after the other
+    doubtful: int = 0  # of these, with leads that were refused before
     rest_seconds: float = 0.0
     parked_until: float = 0.0
     trial: str = ""
@@ -56,8 +64,10 @@ class Health:
         """Its rest is over: it is tried by the next call."""
         return attrs.evolve(self, parked_until=0.0)
 
-    def after(self, sign: Sign, uuid: str, failure: str, now_seconds: float, patience: Patience) -> Health:
-        """What is known after the call `uuid` has told `sign`."""
+    def after(
+        self, sign: Sign, uuid: str, failure: str, now_seconds: float, patience: Patience, *, refused_before: bool
+    ) -> Health:
+        """What is known after the call `uuid` has told `sign`; `refused_before`: its lead was, when last called."""
         if self.parked and uuid != self.trial:
             return self
         match sign:
@@ -65,16 +75,17 @@ class Health:
                 return Health()
             case Sign.NEITHER:
                 return self
-        faults = self.faults + 1
+        faults, doubtful = self.faults + 1, self.doubtful + refused_before
         if self.parked:
-            rest_seconds = min(2 * self.rest_seconds, patience.rest_seconds_most)
+            longer = 1 if refused_before else 2
+            rest_seconds = min(longer * self.rest_seconds, patience.rest_seconds_most)
             reason = f"the call that tried it failed too, with {failure}"
-        elif faults < patience.faults:
-            return attrs.evolve(self, faults=faults)
+        elif faults - doubtful + doubtful / DOUBTFUL_FAULTS < patience.faults:
+            return attrs.evolve(self, faults=faults, doubtful=doubtful)
         else:
             rest_seconds = patience.rest_seconds
             reason = f"{faults} calls in a row failed, the last with {failure}"
-        return Health(faults, rest_seconds, now_seconds + rest_seconds, reason=reason)
+        return Health(faults, doubtful, rest_seconds, now_seconds + rest_seconds, reason=reason)
 
     def told(self, now_seconds: float) -> str:
         """Why it is given no calls, for a person; empty when it is."""

@@ -13,9 +13,9 @@ PATIENCE = Patience(faults=3, rest_seconds=30.0, rest_seconds_most=100.0)
 FAILURE = "503 NORMAL_TEMPORARY_FAILURE"
 
 
-def after(health: Health, *signs: Sign, uuid: str = "call", now: float = 0.0) -> Health:
+def after(health: Health, *signs: Sign, uuid: str = "call", now: float = 0.0, refused_before: bool = False) -> Health:
     for sign in signs:
-        health = health.after(sign, uuid, FAILURE, now, PATIENCE)
+        health = health.after(sign, uuid, FAILURE, now, PATIENCE, refused_before=refused_before)
     return health
 
 
@@ -61,6 +61,19 @@ def test_each_trial_that_fails_doubles_the_rest_up_to_the_most() -> None:
     assert rests == [30.0, 60.0, 100.0, 100.0]
 
 
+def test_leads_that_were_refused_before_park_a_trunk_later() -> None:
+    health = after(Health(), *[Sign.FAULT] * 11, refused_before=True)
+    assert not health.parked
+    assert after(health, Sign.FAULT, refused_before=True).parked
+    assert after(health, Sign.FAULT).parked  # 2.75 and 1
+
+
+def test_a_trial_with_a_lead_that_was_refused_before_makes_no_rest_longer() -> None:
+    trying = after(PARKED.tried_by("trial"), Sign.FAULT, uuid="trial", now=30.0, refused_before=True)
+    assert (trying.rest_seconds, trying.parked_until) == (30.0, 60.0)
+    assert after(trying.tried_by("next"), Sign.FAULT, uuid="next", now=60.0).rest_seconds == 60.0
+
+
 def test_a_trial_that_tells_nothing_makes_room_for_another() -> None:
     health = after(PARKED.tried_by("trial"), Sign.NEITHER, uuid="trial", now=31.0)
     assert health.allowance(31.0) == 0  # it is on its way still
@@ -95,6 +108,6 @@ def test_a_trunk_that_rests_always_comes_back_to_a_trial(story: list[tuple[Sign,
         now += seconds
         if health.allowance(now) == 1:
             health = health.tried_by(uuid)
-        health = health.after(sign, uuid, FAILURE, now, PATIENCE).without(uuid)
+        health = health.after(sign, uuid, FAILURE, now, PATIENCE, refused_before=False).without(uuid)
         assert health.rest_seconds <= PATIENCE.rest_seconds_most
         assert health.without("a").without("b").without("c").allowance(now + health.rest_seconds) != 0
