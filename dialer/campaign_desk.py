@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
 
@@ -57,6 +58,7 @@ class CampaignDesk:
         self._running: dict[str, _Running] = {}
         # By campaign, and not by runner: a new definition must see the calls that the old one placed.
         self._attempts: defaultdict[int, dict[str, Attempt]] = defaultdict(dict)
+        self._resolved: defaultdict[int, set[str]] = defaultdict(set)  # attempts of a former life, by campaign
         self._wake = trio.Event()
         self._halted = False  # all dialing was ended, and the database does not know yet
         self._halts = 0
@@ -124,7 +126,16 @@ class CampaignDesk:
         return uuid in self._attempts[campaign_id]
 
     def calls_in_flight(self) -> int:
-        return sum(map(len, self._attempts.values()))
+        return sum(map(len, (*self._attempts.values(), *self._resolved.values())))
+
+    @contextmanager
+    def resolving(self, campaign_id: int, uuid: str) -> Iterator[None]:
+        """An attempt that a former life left open is brought to its end in the block: it is one of the calls."""
+        self._resolved[campaign_id].add(uuid)
+        try:
+            yield
+        finally:
+            self._resolved[campaign_id].discard(uuid)
 
     async def refresh(self) -> None:
         """Reads every campaign anew. Raises UnavailableError."""
@@ -221,6 +232,9 @@ class CampaignDesk:
         counts = {phase.name.lower(): 0 for phase in Phase}
         for attempt in self._attempts[campaign_id].values():
             counts[attempt.phase.name.lower()] += 1
+        for uuid in self._resolved[campaign_id]:
+            leg = self._world.live_calls.leg(uuid)
+            counts[(Phase.TALKING if leg is not None and leg.bridged else Phase.CLOSING).name.lower()] += 1
         return counts
 
     async def report(self, summary: CampaignSummary) -> dict[str, Any]:

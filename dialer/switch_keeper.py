@@ -182,7 +182,8 @@ class SwitchKeeper:
             if campaign is None:
                 log.error("attempt_of_unknown_campaign", attempt=row.uuid)
             else:
-                await resolve_attempt(left, campaign, self._world, snapshot, claim)
+                with self._campaigns.resolving(row.campaign_id, row.uuid):
+                    await resolve_attempt(left, campaign, self._world, snapshot, claim)
         except Exception:  # one attempt less, and no daemon less; it stays open and is looked at again
             log.exception("recovery_broke", attempt=row.uuid)
         finally:

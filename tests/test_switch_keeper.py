@@ -86,6 +86,9 @@ def test_every_conversation_of_a_full_house_is_adopted(redis_url: str) -> None:
             await house.until(lambda: house.daemon.switches["fs"].ready, "recovered", 5.0)
             assert all_talk()
             assert len(house.customers()) == people
+            (seen,) = (await house.daemon.desk.status())["campaigns"]
+            assert seen["calls"]["talking"] == people
+            assert house.daemon.campaigns.calls_in_flight() == people
             for extension in agents:
                 await house.daemon.desk.agent_hangup(extension)
             await house.until(lambda: house.finished, "closed")
