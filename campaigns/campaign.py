@@ -8,15 +8,14 @@ Values are frozen. The daemon gets a new `Campaign` when the definition changes,
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import date, time
 from enum import StrEnum
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from campaigns.retries import AgentDisposition, Delays, MostTries, NextNumber, Retries
 from campaigns.rules.limits import CallingHours, Cap, Exempt
@@ -34,7 +33,7 @@ from campaigns.setting_types import (
     checked_zone,
 )
 from dialer.errors import InputRefusedError
-from dialer.toml_text import read_toml, shown_key
+from dialer.toml_text import instead_of, read_toml, settings_at, shown_key
 
 __all__ = [
     "AgentDisposition",
@@ -315,12 +314,11 @@ def _complaints(error: ValidationError, source: str) -> Iterator[str]:
         if item["type"] == "too_short" and item["loc"] in within:
             continue  # it only counts the items that are right, and those that are not have been named
         where = "".join(f"[{p}]" if isinstance(p, int) else f".{shown_key(p)}" for p in item["loc"]).lstrip(".")
-        settings, description = _setting(item["loc"])
+        settings, description = settings_at(Campaign, item["loc"])
         if item["type"] == "missing":
             yield f"{source}: {where}: is missing. {description}"
         elif item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(item["loc"][-1]), settings, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(settings)}"
+            hint = instead_of(str(item["loc"][-1]), settings)
             yield f"{source}: {where} = {_shown(item['input'])}: there is no such setting; {hint}"
         else:
             message = item["msg"]
@@ -332,23 +330,3 @@ def _complaints(error: ValidationError, source: str) -> Iterator[str]:
 def _shown(value: object) -> str:
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 80 else text[:80] + "…"
-
-
-def _setting(loc: tuple[int | str, ...]) -> tuple[list[str], str]:
-    """The settings there are where `loc` points, and the description of the one it names."""
-    model: type[BaseModel] = Campaign
-    names: list[str] = []
-    description = ""
-    for part in loc:
-        if isinstance(part, int):
-            continue
-        fields: Mapping[str, Any] = model.model_fields
-        names = list(fields)
-        if part not in fields:
-            break
-        description = " ".join((fields[part].description or "").split())
-        inner = fields[part].annotation
-        for candidate in (inner, *get_args(inner)):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                model = candidate
-    return names, description

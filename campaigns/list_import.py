@@ -37,7 +37,7 @@ from campaigns.numbers import parse_number
 from campaigns.staging import By, Counts, Terms
 from dialer.errors import InputRefusedError
 
-__all__ = ["ImportOptions", "ImportReport", "Progress", "Refusal", "finish_imports", "import_list"]
+__all__ = ["Finished", "ImportOptions", "ImportReport", "Progress", "Refusal", "finish_imports", "import_list"]
 
 T = TypeVar("T")
 
@@ -78,6 +78,14 @@ class ImportOptions:
 
 
 @attrs.frozen
+class Finished:
+    """What was still to be done of an interrupted import of the file `source`."""
+
+    source: str
+    counts: Counts
+
+
+@attrs.frozen
 class ImportReport:
     """What became of a list's rows, or would have: `rows` is the sum of leads, duplicates and refused ones."""
 
@@ -92,6 +100,7 @@ class ImportReport:
     notes: Mapping[str, int]  # what was passed over, and in how many rows
     first: tuple[StagedLead, ...]  # the first leads, as they are stored
     dry_run: bool
+    finished: tuple[Finished, ...] = ()  # imports that had been interrupted, and were carried through before this one
 
     @property
     def added(self) -> int:
@@ -130,10 +139,11 @@ async def import_list(
     assert row.id is not None
     terms = Terms(_list_name(path, options.list_name), options.unique_in, options.by)
     store_to: _Staged | _Rehearsed
+    finished: tuple[Finished, ...] = ()
     if options.dry_run:
         store_to = _Rehearsed(database, row.id, terms, now)
     else:
-        await finish_imports(database, now)
+        finished = await finish_imports(database, now)
         for leftover in await database.read(partial(staging.unsealed_imports, campaign_row_id=row.id)):
             await _discard(database, leftover)
         begin = partial(staging.begin_import, campaign_row_id=row.id, source=str(path), terms=terms, now=now)
@@ -186,13 +196,18 @@ async def import_list(
         notes=tally.notes,
         first=tuple(tally.first),
         dry_run=options.dry_run,
+        finished=finished,
     )
 
 
-async def finish_imports(database: Database, now: datetime) -> None:
-    """Carry out what a crash has left of imports that had been read. For a daemon's start."""
-    for import_id in await database.read(staging.sealed_imports):
-        await _carry_out(database, import_id, now)
+async def finish_imports(database: Database, now: datetime) -> tuple[Finished, ...]:
+    """Carry out what a crash has left of imports that had been read, and say of which. For a daemon's start."""
+    return tuple(
+        [
+            Finished(source, await _carry_out(database, import_id, now))
+            for import_id, source in await database.read(staging.sealed_imports)
+        ]
+    )
 
 
 def _note(session: Session, *, campaign: str, path: Path, terms: Terms, who: str | None, now: datetime) -> None:

@@ -103,12 +103,14 @@ def unsealed_imports(session: Session, campaign_row_id: int) -> Sequence[int]:
     ]
 
 
-def sealed_imports(session: Session) -> Sequence[int]:
-    """Imports, of any campaign, that are a fact and not yet carried out."""
-    found = session.connection().scalars(
-        select(col(ImportRow.id)).where(col(ImportRow.sealed_at).is_not(None)).order_by(col(ImportRow.id))
+def sealed_imports(session: Session) -> Sequence[tuple[int, str]]:
+    """Imports, of any campaign, that are a fact and not yet carried out: each one's id, and the file it is of."""
+    found = session.connection().execute(
+        select(col(ImportRow.id), col(ImportRow.source))
+        .where(col(ImportRow.sealed_at).is_not(None))
+        .order_by(col(ImportRow.id))
     )
-    return [row_id for row_id in found if row_id is not None]
+    return [(row_id, source) for row_id, source in found if row_id is not None]
 
 
 def stage(session: Session, import_id: int, leads: bytes) -> None:

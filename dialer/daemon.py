@@ -95,7 +95,8 @@ async def run_daemon(
         _shared_state(settings) as state,
     ):
         clock = clock or SystemClock()
-        await finish_imports(database, clock.now())  # lists that a killed import had read whole
+        for one in await finish_imports(database, clock.now()):  # lists that a killed import had read whole
+            log.info("import_finished", file=one.source, added=one.counts.added, updated=one.counts.updated)
         journal = FileJournal(settings.state_directory / f"results-{settings.node}.journal")
         await journal.open()
         daemon = Daemon(settings, database, state, clock, rng or random.Random(), connect, journal, load)

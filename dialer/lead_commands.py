@@ -165,6 +165,7 @@ def _import_json(report: Any) -> dict[str, Any]:
         "columns": [{"name": name, "role": role, "found": how} for name, role, how in report.columns.described()],
         "notes": dict(report.notes),
         "dry_run": report.dry_run,
+        "finished": [{"file": one.source, "added": one.counts.added} for one in report.finished],
     }
 
 
@@ -174,7 +175,11 @@ def _import_text(file: Path, report: Any) -> str:
     if counts.updated:
         kept += f", {counts.updated} changed"
     text = f"{file}: {kept}, {report.duplicates} were there already, {report.refused_rows} refused"
-    lines = [f"{text}{_in_file(report.refused_file)}"]
+    lines = [
+        f"{one.source}: an import that was interrupted is finished now, {one.counts.added} leads added"
+        for one in report.finished
+    ]
+    lines.append(f"{text}{_in_file(report.refused_file)}")
     if report.dry_run:
         lines = [f"{file}: {report.about}; nothing is stored", _columns_table(report), *_first_leads(report)]
         lines.append(text.replace("leads added", "leads would be added").replace("changed", "would be changed"))

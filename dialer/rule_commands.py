@@ -100,7 +100,7 @@ def dnc_add(
             entries,
             scope=scope[0],
             scope_name=scope[1],
-            source=source or f"added by {who}",
+            source=source or who,
             added_by=who,
             now=now,
             reason=reason,

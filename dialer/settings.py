@@ -27,7 +27,7 @@ from campaigns.campaign import Day, Zone
 from campaigns.disposition import CAUSES
 from campaigns.trunk import CallerId, Trunk
 from dialer.errors import ConfigurationError
-from dialer.toml_text import read_toml, shown_key
+from dialer.toml_text import instead_of, read_toml, settings_at, shown_key
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 # The password every FreeSWITCH ships with. Good enough on loopback, where whoever can use it owns the machine anyway.
@@ -375,7 +375,8 @@ def describe_mistakes(error: ValidationError, source: str) -> str:
         )
         message = mistake["msg"].removeprefix("Value error, ")
         if mistake["type"] == "extra_forbidden":
-            message = "there is no such key"
+            there_are, _ = settings_at(Settings, mistake["loc"])
+            message = f"there is no such key; {instead_of(str(mistake['loc'][-1]), there_are)}"
         elif mistake["type"] == "missing":
             message = "is missing"
         elif "password" not in where and isinstance(mistake["input"], str | int | float):

@@ -6,8 +6,12 @@ numbers of any size that nobody can print, and needs the square of a dotted key'
 
 from __future__ import annotations
 
+import difflib
 import tomllib
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, get_args
+
+from pydantic import BaseModel
 
 MAX_CHARACTERS: Final = 256 * 1024
 MAX_LINE: Final = 8 * 1024
@@ -36,6 +40,31 @@ def read_toml(text: str) -> dict[str, Any]:
 def shown_key(key: str) -> str:
     """`key` as it may stand in a line: a quoted one can have anything in it."""
     return key if key.isprintable() else repr(key)
+
+
+def settings_at(model: type[BaseModel], place: tuple[int | str, ...]) -> tuple[list[str], str]:
+    """The settings there are in the table that `place` of a file of `model` lies in, and what the one there is."""
+    names: list[str] = []
+    description = ""
+    for part in place:
+        if isinstance(part, int):
+            continue
+        fields: Mapping[str, Any] = model.model_fields
+        names = list(fields)
+        if part not in fields:
+            break
+        description = " ".join((fields[part].description or "").split())
+        inner = fields[part].annotation
+        for candidate in (inner, *get_args(inner)):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                model = candidate
+    return names, description
+
+
+def instead_of(name: str, names: list[str]) -> str:
+    """What somebody who wrote `name` may have meant by it, of the `names` there are."""
+    near = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
 
 
 def _judge(data: dict[str, Any]) -> None:

@@ -89,8 +89,8 @@ def test_every_mistake_is_told_at_once() -> None:
     said = dict(line.split(": ", 1) for line in told)
     assert said["switch.1.port"] == "Input should be less than or equal to 65535 (it is 70000)"
     assert said["switch.2.name"] == "is missing"
-    assert said["switch.2.prot"] == "there is no such key"
-    assert said["datbase"] == "there is no such key"
+    assert said["switch.2.prot"] == "there is no such key; did you mean port?"
+    assert said["datbase"] == "there is no such key; did you mean database?"
     assert said["gateway.1.concurrency"].endswith("(it is 'many')")
     assert said["gateway.1.calls_per_second"].endswith("(it is nan)")
     assert said["log.level"] == "Input should be 'debug', 'info', 'warning' or 'error' (it is 'loud')"
@@ -133,7 +133,7 @@ def test_a_dialer_without_switch_or_trunk(text: str) -> None:
             "not valid TOML: it has a line of 32005 characters, more than 8192 (at line 2)",
         ),
         ("a = 1\n" * 50_000, "not valid TOML: it has 300000 characters, more than 262144"),
-        ('"a\\nb" = 1\n' + SWITCH + GATEWAY, r"'a\nb': there is no such key"),
+        ('"a\\nb" = 1\n' + SWITCH + GATEWAY, r"'a\nb': there is no such key; there are node, state_dir, switch, "),
         ('node = "a"\nnode = "b"\n', "not valid TOML: Cannot overwrite a value (at line 2, column 11)"),
         (
             f'[database]\nurl = "mysql://u:{SECRET}@db/x"\n' + SWITCH + GATEWAY,

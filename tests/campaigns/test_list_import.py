@@ -297,7 +297,9 @@ async def test_killed_after_the_seal_it_is_carried_out_by_the_next(
         await bring_in(database, path, LONG)
     assert len(await leads(database)) == 300
     monkeypatch.setattr(staging, "carry_out", carry_out)
-    await finish_imports(database, NOON)
+    report = await bring_in(database, path, LONG)
+    assert [(one.source, one.counts.added) for one in report.finished] == [(str(path), 600)]
+    assert (report.added, report.duplicates) == (0, 900)
     assert len({lead.number for lead in await leads(database)}) == 900
     assert await left_over(database) == (0, 0)
 
