@@ -36,7 +36,7 @@ from campaigns.rules.callable import RuleBook
 from campaigns.rules.candidate import PastCall, SuppressionEntry
 from campaigns.rules.verdict import Verdict
 from campaigns.slots import Fit, Slot, Slots, needed_since
-from campaigns.tables import AttemptRow, LeadRow
+from campaigns.tables import AttemptRow
 from campaigns.trunk import Trunk
 from campaigns.turns import Turns
 
@@ -301,7 +301,7 @@ class Leasing:
     def _fit(self, lead: QueuedLead) -> bool:
         """Gives `lead` a slot; False if there is none for it."""
         calls = self._calls.get(lead.lead_id, ())
-        failed = History.from_json(lead.history).failed_gateways
+        failed = () if lead.history == NO_HISTORY else History.from_json(lead.history).failed_gateways
         if calls:
             if self._caps_gateways:
                 failed += tuple(self._book.full_gateways(candidate_of(lead.lead_id, lead), calls, self._now))
@@ -335,19 +335,13 @@ class Leasing:
     def _write_taken(self) -> list[Lease]:
         if not self._taken:
             return []
-        values = {
-            "status": LeadStatus.DIALING,
-            "queue": None,
-            "put_off_by": None,
-            "attempts": LeadRow.attempts + 1,
-            "updated_at": self._now,
-        }
-        changed = queues.change(self._connection, [lead.lead_id for lead, _ in self._taken], values)
-        if changed != len(self._taken):  # cannot be while the rows are locked; better no lease than a lead twice
-            raise RuntimeError(f"{len(self._taken)} leads were to be leased, and {changed} could be")
+        details = queues.take(self._connection, [lead.lead_id for lead, _ in self._taken], self._now)
+        if len(details) != len(self._taken):  # cannot be while the rows are locked; better no lease than a lead twice
+            raise RuntimeError(f"{len(self._taken)} leads were to be leased, and {len(details)} could be")
         leases = [
             lease_of(
                 lead,
+                details[lead.lead_id],
                 uuid=fit.slot.uuid,
                 lead_id=lead.lead_id,
                 gateway=fit.slot.gateway,

@@ -30,6 +30,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 BUSY_SECONDS = 5.0  # longer than any transaction of ours holds the lock; another program's may not take longer
+_CACHE_KIB = 16 * 1024  # a writer comes back to the same pages: those of the leads that are called now
 _BULK_CACHE_KIB = 56 * 1024
 _BULK_PAGES = 4_000  # of the log before they are copied to their places: 16 MB, and some 50 ms of the disk's time
 _VM_STEPS_BETWEEN_LOOKS = 20_000  # some 0.2 ms of SQLite's work between two looks at whether a read is still wanted
@@ -256,9 +257,10 @@ class SqliteLane:
             # FULL: a commit that was reported is on disk. Group commit makes it nearly free.
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA foreign_keys=ON")
+            if writer:
+                connection.execute(f"PRAGMA cache_size=-{_BULK_CACHE_KIB if bulk else _CACHE_KIB}")
             if bulk:
                 # Leads go to random places of an index: pages are changed again and again before they are copied.
-                connection.execute(f"PRAGMA cache_size=-{_BULK_CACHE_KIB}")
                 connection.execute(f"PRAGMA wal_autocheckpoint={_BULK_PAGES}")
             if not writer:
                 connection.execute("PRAGMA query_only=ON")

@@ -65,7 +65,7 @@ class Leased:
 
 
 class LeadFacts(Protocol):
-    """What of a lead's row rules and leases want to know; a LeadRow has it, and so has a lead in a queue."""
+    """What rules want to know of a lead; a LeadRow has it, and so has a lead in a queue."""
 
     @property
     def number(self) -> str: ...
@@ -74,19 +74,9 @@ class LeadFacts(Protocol):
     @property
     def region(self) -> str | None: ...
     @property
-    def kind(self) -> str: ...
-    @property
-    def numbers(self) -> str: ...
-    @property
-    def number_no(self) -> int: ...
-    @property
     def account(self) -> str | None: ...
     @property
-    def fields(self) -> str: ...
-    @property
     def attempts(self) -> int: ...
-    @property
-    def last_disposition(self) -> Disposition | None: ...
     @property
     def history(self) -> str: ...
     @property
@@ -97,6 +87,21 @@ class LeadFacts(Protocol):
     def consent_evidence(self) -> str | None: ...
 
 
+class LeaseFacts(Protocol):
+    """What else of a lead is in its lease; a LeadRow has that too."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def numbers(self) -> str: ...
+    @property
+    def number_no(self) -> int: ...
+    @property
+    def fields(self) -> str: ...
+    @property
+    def last_disposition(self) -> Disposition | None: ...
+
+
 def candidate_of(lead_id: int, lead: LeadFacts) -> Candidate:
     """A lead as rules are told of it."""
     history = History.from_json(lead.history)
@@ -105,10 +110,8 @@ def candidate_of(lead_id: int, lead: LeadFacts) -> Candidate:
         number=lead.number,
         zones=zones_from_json(lead.zones),
         region=lead.region,
-        kind=lead.kind,
         account=lead.account,
         attempts=lead.attempts,
-        last_disposition=lead.last_disposition,
         consent_at=lead.consent_at,
         consent_evidence=lead.consent_evidence,
         abandoned_at=history.abandoned_at,
@@ -120,6 +123,7 @@ def candidate_of(lead_id: int, lead: LeadFacts) -> Candidate:
 
 def lease_of(
     lead: LeadFacts,
+    details: LeaseFacts,
     *,
     uuid: str,
     lead_id: int,
@@ -139,13 +143,13 @@ def lease_of(
         gateway=gateway,
         switch=switch,
         attempt_no=attempt_no,
-        fields=json.loads(lead.fields),
-        last_disposition=lead.last_disposition,
+        fields=json.loads(details.fields),
+        last_disposition=details.last_disposition,
         zones=zones_from_json(lead.zones),
         region=lead.region,
-        kind=lead.kind,
-        numbers=numbers_from_json(lead.numbers),
-        number_no=lead.number_no,
+        kind=details.kind,
+        numbers=numbers_from_json(details.numbers),
+        number_no=details.number_no,
         account=account,
         caller_id=caller_id,
         history=History.from_json(lead.history),
@@ -249,6 +253,7 @@ def open_attempts_of(session: Session, node: str) -> Sequence[OpenAttempt]:
 
 def _lease_again(attempt: AttemptRow, lead: LeadRow) -> Lease:
     return lease_of(
+        lead,
         lead,
         uuid=attempt.uuid,
         lead_id=attempt.lead_id,

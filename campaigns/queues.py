@@ -26,24 +26,29 @@ _lead, _list = (SQLModel.metadata.tables[name] for name in ("lead", "lead_list")
 
 
 class QueuedLead(NamedTuple):
-    """A lead in a queue, with what a lease needs of it. A tuple: thousands are looked at, and most let go again."""
+    """A lead in a queue, with what decides on its lease. A tuple: thousands are looked at, and most let go again."""
 
     lead_id: int
     number: str
     zones: str
     region: str | None
-    kind: str
-    numbers: str
-    number_no: int
     account: str | None
-    fields: str
     attempts: int
-    last_disposition: Disposition | None
     history: str
     callback_at: datetime | None
     callback_agent: str | None
     consent_at: datetime | None
     consent_evidence: str | None
+
+
+class LeadDetails(NamedTuple):
+    """The rest of what a lease needs: of those only that are leased."""
+
+    kind: str
+    numbers: str
+    number_no: int
+    fields: str
+    last_disposition: Disposition | None
 
 
 @attrs.frozen
@@ -102,6 +107,12 @@ def change(connection: Connection, ids: Sequence[int], values: Mapping[str, obje
         return 0
     these = one_of(_lead.c.id, "_ids"), _lead.c.status.in_(_CALLABLE)
     return connection.execute(update(_lead).where(*these).values(**values), {"_ids": many(ids)}).rowcount
+
+
+def take(connection: Connection, ids: Sequence[int], now: datetime) -> Mapping[int, LeadDetails]:
+    """Leads that are NEW or WAITING are being dialed from now on; what else is to be known of those that were."""
+    rows = connection.execute(_TAKE, {"_ids": many(ids), "_now": now}).all()
+    return {row[0]: LeadDetails._make(row[1:]) for row in rows}
 
 
 @attrs.frozen
@@ -164,6 +175,18 @@ _GROUPS: Final = text(
     """  # noqa: S608 - made of what stands above
 )
 _KEEP_CREDIT: Final = update(_list).where(_list.c.id == bindparam("_id")).values(credit=bindparam("_credit"))
+_TAKE: Final = (
+    update(_lead)
+    .where(one_of(_lead.c.id, "_ids"), _lead.c.status.in_(_CALLABLE))
+    .values(
+        status=LeadStatus.DIALING,
+        queue=None,
+        put_off_by=None,
+        attempts=_lead.c.attempts + 1,
+        updated_at=bindparam("_now"),
+    )
+    .returning(_lead.c.id, *(_lead.c[name] for name in LeadDetails._fields))
+)
 _PAGE: Final = (
     select(_lead.c.id.label("lead_id"), *(_lead.c[name] for name in QueuedLead._fields[1:]))
     .where(

@@ -6,8 +6,6 @@ from datetime import datetime
 
 import attrs
 
-from campaigns.disposition import Disposition
-
 
 @attrs.frozen
 class Candidate:
@@ -21,10 +19,8 @@ class Candidate:
     number: str
     zones: tuple[str, ...] = ()
     region: str | None = None
-    kind: str = "unknown"
     account: str | None = None
     attempts: int = 0
-    last_disposition: Disposition | None = None
     consent_at: datetime | None = None
     consent_evidence: str | None = None
     # As the lead's history has them: nobody was there for the person, a machine answered, the person refused.

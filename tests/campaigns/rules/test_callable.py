@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from campaigns.campaign import CallingHours, Campaign, Cap, Day, Retries
-from campaigns.disposition import Disposition
 from campaigns.rules.callable import RULES, RuleBook
 from campaigns.rules.candidate import Candidate, PastCall, SuppressionEntry
 from campaigns.rules.verdict import Verdict, gravest
@@ -281,7 +280,5 @@ def test_leads_without_a_story_are_judged_alike(
     """The hopper asks once for all that have the same zones, region and attempts, and nothing else on record."""
     book = RuleBook(campaign(profile=profile, **more), 1)
     one = Candidate(7, "+12125550100", zones, "US-NY", attempts=attempts)
-    other = Candidate(
-        8, "+12125550199", zones, "US-NY", "mobile", "smith", attempts, last_disposition=Disposition.BUSY
-    )
+    other = Candidate(8, "+12125550199", zones, "US-NY", "smith", attempts)
     assert book.verdict(one, (), (), NOW) == book.verdict(other, (), (), NOW)
