@@ -31,6 +31,15 @@ def giving_way(niceness: int) -> Iterator[None]:
         _set(max(process, niceness), max(session, niceness), process, session)
 
 
+def take_what_is_left() -> None:
+    """From now on this process runs only where a processor has nothing else to do. Not for one that holds a lock.
+
+    Whoever wakes up takes its place at once, where the nicest of the others would first end their slice (sched(7)).
+    """
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
 def _session_niceness() -> int:
     try:
         return int(_SESSION.read_text(encoding="ascii").split()[-1])

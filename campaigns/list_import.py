@@ -47,7 +47,7 @@ SAMPLE: Final = 200  # rows to guess columns from
 WORTH_WORKERS: Final = 2_000_000  # bytes; less is read before a process has started
 WORKERS: Final = 2
 # Of the time that a chunk took, before the next: room for the writes of others, when there are any, and to find out.
-REST_SHARED: Final = 0.5
+REST_SHARED: Final = 1.0
 REST_ALONE: Final = 0.1
 # In one transaction, while nobody else writes: pages they share are written once. Whoever writes then for the first
 # time in a while waits for one of these, some half a second, and from then on for single chunks.
@@ -73,7 +73,8 @@ class ImportOptions:
     sheet: str | None = None
     refused_path: Path | None = None  # default: FILE.refused.csv beside the file
     dry_run: bool = False
-    workers: int | None = None  # default: by the file's size
+    workers: int | None = None  # default: by the file's size and the processors there are
+    processors_left: int = 0  # for others on this machine, where there are so many
     who: str | None = None  # for the audit log; None is nobody, and leaves no note
 
 
@@ -170,7 +171,7 @@ async def import_list(
             )
             tally = _Tally()
             async with AsyncExitStack() as processes:
-                count = _workers(table.size, options.workers)
+                count = _workers(table.size, options, os.cpu_count() or 1)
                 readers = await processes.enter_async_context(worker_readers(task, count))
                 async for chunk in _read(readers, table, tally, progress):
                     tally.count(chunk)
@@ -226,10 +227,10 @@ def _list_name(path: Path, given: str | None) -> str:
     return name
 
 
-def _workers(size: int, wanted: int | None) -> int:
-    if wanted is not None:
-        return wanted
-    return 0 if size < WORTH_WORKERS else min(WORKERS, os.cpu_count() or 1)
+def _workers(size: int, options: ImportOptions, processors: int) -> int:
+    if options.workers is not None:
+        return options.workers
+    return 0 if size < WORTH_WORKERS else max(1, min(WORKERS, processors - options.processors_left))
 
 
 def _columns(path: Path, table: Table, country: str, told: Sequence[tuple[Role, str]]) -> tuple[Columns, Table]:

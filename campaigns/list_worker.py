@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from campaigns.courtesy import giving_way
+from campaigns.courtesy import giving_way, take_what_is_left
 from campaigns.list_rows import Chunk, RowReader, Task
 
 NICENESS: Final = 10
@@ -56,6 +56,7 @@ def serve(source: BinaryIO, target: BinaryIO) -> None:
 
 def main() -> None:
     """The process: ends with its input."""
+    take_what_is_left()
     with giving_way(NICENESS):
         try:
             serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -95,7 +95,7 @@ def _bind(path: Path, mode: int) -> socket.socket:
         if path.exists():
             if not stat.S_ISSOCK(path.stat().st_mode):
                 raise ConfigurationError(f"door.path {path}: there is something else of that name; move it away")
-            if _is_alive(path):
+            if is_open(path):
                 raise ConfigurationError(f"door.path {path}: another daemon answers there; it needs another")
             path.unlink()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -116,7 +116,8 @@ def _bind(path: Path, mode: int) -> socket.socket:
     return listener
 
 
-def _is_alive(path: Path) -> bool:
+def is_open(path: Path) -> bool:
+    """Whether a daemon is behind the door at `path`, as far as can be seen without asking it anything."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:

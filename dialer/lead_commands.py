@@ -18,6 +18,7 @@ from campaigns import audit
 from campaigns.courtesy import giving_way
 from campaigns.database import Database
 from campaigns.lead import LeadStatus
+from dialer import door
 from dialer.command_line import (
     DEFAULT_CONFIG,
     CampaignOption,
@@ -39,6 +40,7 @@ __all__ = ["leads_app", "list_app"]
 leads_app = typer.Typer(no_args_is_help=True, help="Leads: import, export, add, change, withdraw.")
 list_app = typer.Typer(no_args_is_help=True, help="Lists of a campaign, and how they take turns: show, set.")
 REFUSALS_SHOWN: Final = 20
+OF_A_DAEMON: Final = 2  # processors that one at work, its Redis and its switch would miss
 NICENESS: Final = 5  # not more: this process holds the database's writer now and then, which the daemon waits for
 _AGAIN: Final = 0.2  # seconds between two looks of the bar
 
@@ -78,6 +80,7 @@ def leads_import(
     from campaigns.list_import import ImportOptions, ImportReport, import_list
 
     told = [*([f"number={number_column}"] if number_column is not None else []), *(column or [])]
+    settings = load_settings(config)
     options = ImportOptions(
         list_name=list_name,
         unique_in=unique_in,
@@ -89,8 +92,8 @@ def leads_import(
         refused_path=refused,
         dry_run=dry_run,
         who=audit.this_person(),
+        processors_left=OF_A_DAEMON if door.is_open(settings.door.path) else 0,
     )
-    settings = load_settings(config)
     with giving_way(NICENESS), _progress_bar() as progress:
         report: ImportReport = in_database(
             settings,

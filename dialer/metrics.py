@@ -29,6 +29,10 @@ class Latency:
         """Counts one duration; a negative one, from clocks of two machines that disagree, counts as 1 µs."""
         self._histogram.record_value(min(_HIGHEST_US, max(1, int(seconds * 1_000_000))))
 
+    def add(self, other: Latency) -> None:
+        """Counts all that `other` has counted."""
+        self._histogram.add(other._histogram)
+
     def summary_ms(self) -> dict[str, float | int]:
         """Count, median, p99 and maximum, in milliseconds. All 0 while empty."""
         histogram = self._histogram

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
@@ -631,6 +632,22 @@ async def test_processes_read_the_same_as_this_one(
     assert told[0] == told[1]
 
 
+@pytest.mark.parametrize(
+    ("size", "processors", "left", "workers"),
+    [
+        (77_000_000, 2, 0, 2),
+        (77_000_000, 2, 2, 1),
+        (77_000_000, 4, 2, 2),
+        (77_000_000, 1, 2, 1),
+        (1_000_000, 8, 0, 0),
+    ],
+)
+def test_a_long_list_is_read_by_processes_that_leave_room(
+    size: int, processors: int, left: int, workers: int
+) -> None:
+    assert list_import._workers(size, ImportOptions(processors_left=left), processors) == workers
+
+
 async def test_processes_that_read_give_way_to_a_dialer(path: Path) -> None:
     header = ["number"]
     columns = list_columns.find_columns(path, header, (), sample=[["2125550100"]], is_number=str.isdigit)
@@ -641,6 +658,7 @@ async def test_processes_that_read_give_way_to_a_dialer(path: Path) -> None:
         assert isinstance(readers, list_workers.WorkerReaders)
         process = readers._processes[0].process
         assert psutil.Process(process.pid).nice() == list_worker.NICENESS
+        assert os.sched_getscheduler(process.pid) == os.SCHED_IDLE
         session = trio.Path(f"/proc/{process.pid}/autogroup")
         if await session.exists() and (told := await session.read_text()):
             assert told.endswith(f"nice {list_worker.NICENESS}\n")
