@@ -3,7 +3,7 @@
     stories    random stories as in test_random_faults.py, 100,000 of them
     week       a virtual week, 1,000,000 calls, a random fault every few minutes; a house of its own on each core.
                Each day is a run of its own, so that some of them can be asked for: `week --days 3 4`
-    two        10,000 leads, two daemons on one database, both killed every few seconds
+    two        10,000 leads, two daemons on one database, both killed every few seconds; on SQLite, then PostgreSQL
     hour       one hour of real time at 50 calls/s, real processes, 10 SIGKILLs and a Redis that is killed
 
 Each prints one JSON line an hour, and fails with the seed when a promise is broken.
@@ -250,6 +250,8 @@ def main() -> None:
     parser.add_argument("--days", type=int, nargs="+", default=range(1, DAYS + 1), help="of the week, from 1")
     parser.add_argument("--stories", type=int, default=100_000)
     parser.add_argument("--leads", type=int, default=10_000, help="of two daemons")
+    databases = ("sqlite", "postgresql")
+    parser.add_argument("--on", choices=databases, nargs="+", default=databases, help="of two daemons")
     parser.add_argument("--minutes", type=float, default=60.0, help="of the hour")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     chosen = parser.parse_args()
@@ -263,7 +265,9 @@ def main() -> None:
         elif what == "two":
             from tests.faults.test_two_daemons import many
 
-            tell("soak.two.done", trio.run(many, chosen.leads, chosen.seed), "calls", seed=chosen.seed)
+            for on in chosen.on:
+                calls = trio.run(many, chosen.leads, chosen.seed, on)
+                tell("soak.two.done", calls, "calls", seed=chosen.seed, on=on)
         elif what == "hour":
             from tests.faults.real_time import hour
 

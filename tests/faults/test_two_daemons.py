@@ -10,7 +10,7 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from tests.conftest import RedisServer
 from tests.faults.test_sigkill import daemon
 from tests.faults.virtual import lead
 from tests.house import ALWAYS, House, eventually, house, settings_text
-from tests.postgres_server import new_database
+from tests.postgres_server import new_database, throw_away_server
 
 CAMPAIGNS: Final = ("north", "south")
 MAX_ATTEMPTS: Final = 2
@@ -144,10 +144,13 @@ async def two_daemons(folder: Path, database_url: str | None = None) -> AsyncIte
         redis.stop()
 
 
-async def many(leads: int, seed: int) -> int:
-    """The same with so many leads, on a SQLite of its own; how many calls it took."""
-    with tempfile.TemporaryDirectory(prefix="two-") as folder:
-        async with two_daemons(Path(folder)) as (home, url, configs):
+async def many(leads: int, seed: int, on: str) -> int:
+    """The same with so many leads, `on` a sqlite or postgresql of its own; how many calls it took."""
+    with tempfile.TemporaryDirectory(prefix="two-") as folder, ExitStack() as stack:
+        database_url = None
+        if on == "postgresql":
+            database_url = stack.enter_context(new_database(stack.enter_context(throw_away_server())))
+        async with two_daemons(Path(folder), database_url) as (home, url, configs):
             return await call_everybody(home, url, configs, leads, seed, 3600.0, LONG_LIFE_SECONDS)
 
 
