@@ -33,6 +33,7 @@ from .conftest import NOON
 from .test_abandonment_counts import counted, recounted
 
 STOPPED = CampaignStatus.STOPPED
+MOMENTS = ("created_at", "sealed_at")
 AT_NOON = {"created_at": NOON, "updated_at": NOON}
 
 
@@ -206,6 +207,45 @@ async def test_calls_on_record_are_judged_and_counted_when_0003_comes(
         assert [cdr.abandoned for cdr in cdrs] == [abandoned_of(cdr, 2.0) for cdr in cdrs]
         assert await database.read(counted) == await database.read(recounted)
         assert len(await database.read(counted)) == 4
+
+
+async def test_an_import_that_was_read_whole_is_carried_out_when_0007_comes(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was not read whole leaves nothing, and who was there already is not doubled."""
+    upgrade = command.upgrade
+    monkeypatch.setattr(command, "upgrade", lambda config, _: upgrade(config, "0006"))
+
+    def fill(session: Session) -> None:
+        connection = session.connection()
+        session.add(CampaignRow(id=1, name="spring", status=STOPPED, definition="{}", **AT_NOON))
+        session.flush()
+        there = {"campaign_id": 1, "zones": "[]", "fields": "{}", "status": LeadStatus.NEW, "attempts": 0}
+        connection.execute(
+            insert(_with(LeadRow, kept := {"number": "+11", "due_at": NOON, **there, **AT_NOON})), kept
+        )
+        imports = table("list_import", column("id"), column("campaign_id"), column("source"), *map(column, MOMENTS))
+        staged = table("staged_lead", *map(column, ("id", "import_id", "number", "zones", "external_key", "fields")))
+        for import_id, sealed_at in ((1, NOON.isoformat(" ")), (2, None)):
+            moments = {"created_at": NOON.isoformat(" "), "sealed_at": sealed_at}
+            connection.execute(insert(imports), {"id": import_id, "campaign_id": 1, "source": "a.csv", **moments})
+        rows = [(1, 1, "+11"), (2, 1, "+12"), (3, 2, "+13")]
+        of_all = {"zones": '["America/New_York"]', "external_key": None, "fields": '{"name": "Ann"}'}
+        connection.execute(
+            insert(staged), [{"id": n, "import_id": of, "number": number, **of_all} for n, of, number in rows]
+        )
+
+    async with open_database(empty_url, node=None) as database:
+        await database.write(fill)
+
+    monkeypatch.setattr(command, "upgrade", upgrade)
+    async with open_database(empty_url, node=None) as database:
+        leads = await database.read(lambda session: session.exec(select(LeadRow).order_by(text("id"))).all())
+        assert [(lead.number, lead.fields) for lead in leads] == [("+11", "{}"), ("+12", '{"name": "Ann"}')]
+        assert {(lead.status, lead.queue, lead.due_at) for lead in leads} == {(LeadStatus.NEW, 3, NOON)}
+        lists = await database.read(lambda session: session.exec(select(tables.LeadListRow)).all())
+        assert [(one.name, one.id) for one in lists] == [("list", leads[1].list_id)]
+        assert await database.read(lambda session: session.exec(select(tables.ImportRow)).all()) == []
 
 
 async def test_rows_that_refer_to_nothing_stop_a_migration(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
