@@ -14,7 +14,7 @@ from sqlmodel import Session
 
 from campaigns import suppression_store
 from campaigns.campaign import Campaign
-from campaigns.suppression_store import NewEntry, Scope
+from campaigns.suppression_store import NewEntry, scope_of
 
 KEY_PRESSED: Final = "key pressed"
 TOLD_AN_AGENT: Final = "told an agent"
@@ -34,11 +34,12 @@ class OptOut:
 
     def write(self, session: Session) -> None:
         """Puts it on the do-not-call list. May be done any number of times."""
+        scope, scope_name = scope_of(self.seller)
         suppression_store.add_entries(
             session,
             [NewEntry(self.number)],
-            scope=Scope.SYSTEM if self.seller is None else Scope.SELLER,
-            scope_name=self.seller or "",
+            scope=scope,
+            scope_name=scope_name,
             source=self.source,
             added_by=self.added_by,
             now=self.at,

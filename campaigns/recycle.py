@@ -19,6 +19,7 @@ from campaigns.day_parts import PARTS, another_part, part_of
 from campaigns.disposition import UNCOUNTED, Disposition
 from campaigns.lead import LeadNumber, LeadStatus
 from campaigns.retries import AgentDisposition
+from campaigns.rules.refusal import Rest, rest_after_refusal
 from campaigns.setting_types import NEVER, Delay
 
 _FINAL: Final = {
@@ -84,6 +85,7 @@ class NextStep:
 
     `number_no` says which of the lead's numbers has its turn. `queue_urgent`: before all others, because it was its
     turn already. `callback_at` is set while a call-back is promised, and `callback_agent` if by that agent in person.
+    `rest` is what the number is to have from all calls on behalf of the seller.
     """
 
     status: LeadStatus
@@ -94,6 +96,7 @@ class NextStep:
     history: History = _NONE
     callback_at: datetime | None = None
     callback_agent: str | None = None
+    rest: Rest | None = None
 
     def to_value(self) -> dict[str, object]:
         """The step in values that JSON knows."""
@@ -106,6 +109,7 @@ class NextStep:
             "history": self.history.to_json(),
             "callback_at": _text(self.callback_at),
             "callback_agent": self.callback_agent,
+            "rest": self.rest.to_value() if self.rest is not None else None,
         }
 
     @staticmethod
@@ -120,6 +124,7 @@ class NextStep:
             history=History.from_json(value.get("history", "{}")),
             callback_at=_moment(value.get("callback_at")),
             callback_agent=value.get("callback_agent"),
+            rest=Rest.from_value(value["rest"]) if value.get("rest") else None,
         )
 
 
@@ -176,6 +181,11 @@ def next_step(disposition: Disposition, turn: Turn, campaign: Campaign, now: dat
         default = campaign.disposition_called(campaign.default_disposition)
         if default is not None:
             return step_of_outcome(default, turn, campaign, now)
+    step = _step_after(disposition, turn, campaign, now)
+    return _resting(step, turn, campaign, now) if disposition is Disposition.REJECTED else step
+
+
+def _step_after(disposition: Disposition, turn: Turn, campaign: Campaign, now: datetime) -> NextStep:
     history = _after(turn, disposition.value)
     match disposition:
         case Disposition.BRIDGED:
@@ -184,8 +194,6 @@ def next_step(disposition: Disposition, turn: Turn, campaign: Campaign, now: dat
             history = attrs.evolve(history, abandoned_at=now)
         case Disposition.MACHINE:
             history = attrs.evolve(history, machine_at=now)
-        case Disposition.REJECTED:
-            history = attrs.evolve(history, refused_at=now)
     if disposition in _FINAL:
         status, reason = _FINAL[disposition]
         return NextStep(status, None, reason, number_no=turn.number_no, history=history)
@@ -219,10 +227,26 @@ def step_of_outcome(
 
     A call-back needs `callback_at`; with `callback_agent` it is for that agent in person.
     """
+    step = _step_of_outcome(outcome, turn, campaign, now, callback_at, callback_agent)
+    return _resting(step, turn, campaign, now) if outcome.refusal else step
+
+
+def _resting(step: NextStep, turn: Turn, campaign: Campaign, now: datetime) -> NextStep:
+    """`step`, after a refusal."""
+    rest = rest_after_refusal(campaign, turn.zones, now)
+    return attrs.evolve(step, history=attrs.evolve(step.history, refused_at=now), rest=rest)
+
+
+def _step_of_outcome(
+    outcome: AgentDisposition,
+    turn: Turn,
+    campaign: Campaign,
+    now: datetime,
+    callback_at: datetime | None,
+    callback_agent: str | None,
+) -> NextStep:
     name, number_no = outcome.name, turn.number_no
     history = attrs.evolve(_after(turn, name), callback_tries=0, abandoned_at=None)
-    if outcome.refusal:
-        history = attrs.evolve(history, refused_at=now)
     match outcome.then:
         case "done":
             return NextStep(LeadStatus.DONE, None, name, number_no=number_no, history=history)

@@ -14,12 +14,13 @@ from typing import Any, Final
 import attrs
 from sqlmodel import Session
 
-from campaigns import store
+from campaigns import store, suppression_store
 from campaigns.campaign import Campaign, zone_info
 from campaigns.lead import LeadStatus
 from campaigns.opt_out import by_agent
 from campaigns.outcomes import BY_AGENT, BY_KEY, campaign_of, note_on_lead, step_of, turn_of
 from campaigns.retries import AgentDisposition
+from campaigns.rules.refusal import Rest, rest_after_refusal
 from campaigns.tables import AttemptRow, CallOutcomeRow, CdrRow, LeadRow
 from dialer.errors import InputRefusedError
 
@@ -107,11 +108,24 @@ class _Saying:
         if chosen.then == "do_not_call":
             by_agent(attempt.number, attempt.uuid, self._campaign, said.agent, said.said_at).write(self._session)
             told += ", and on the do-not-call list"
+        rest = self._let_rest(chosen)
+        if rest is not None:
+            told += f", and is left alone until {self._shown(rest.until)}"
         if callback_at is not None:
             told += f", to be called back {self._shown(callback_at)} by {row.callback_agent or 'anybody'}"
         if self._cdr is not None and not self._step_lead(chosen, row):
             told += "; the lead has gone on meanwhile, and stays as it is"
         return told
+
+    def _let_rest(self, chosen: AgentDisposition) -> Rest | None:
+        """A refusal counts at once, and whatever becomes of the lead; one that was none does not any more."""
+        uuid, number, said_at = self._attempt.uuid, self._attempt.number, self._said.said_at
+        rest = rest_after_refusal(self._campaign, self._turn_zones(), said_at) if chosen.refusal else None
+        if rest is not None:
+            suppression_store.let_rest(self._session, number, rest, attempt=uuid, now=said_at)
+        else:
+            suppression_store.rest_no_more(self._session, number, self._campaign.seller, attempt=uuid, now=said_at)
+        return rest
 
     def _check_in_time(self) -> None:
         said, cdr = self._said, self._cdr

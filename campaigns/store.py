@@ -15,7 +15,7 @@ import attrs
 from sqlalchemy import SmallInteger, String, bindparam, case, func, insert, text, tuple_, update
 from sqlmodel import Session, SQLModel, col, select
 
-from campaigns import outcomes
+from campaigns import outcomes, suppression_store
 from campaigns.abandonment_counts import count_call
 from campaigns.campaign import Campaign, CampaignStatus, dump, load
 from campaigns.disposition import UNCOUNTED, Disposition
@@ -288,6 +288,8 @@ def close_attempt(
     connection.execute(_INSERT_CDR, {name: getattr(cdr, name) for name in _CDR_COLUMNS})
     count_call(connection, cdr)
     step = outcomes.at_close(session, cdr, step, default_outcome, now)
+    if step.rest is not None:
+        suppression_store.let_rest(session, cdr.number, step.rest, attempt=cdr.attempt_uuid, now=now)
     step_lead(session, cdr.lead_id, step, now, disposition=cdr.disposition, uncounted=int(not counted))
     return True
 

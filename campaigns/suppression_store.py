@@ -21,7 +21,9 @@ from sqlmodel import Session, SQLModel, col
 
 from campaigns.lead import LeadStatus, Queue
 from campaigns.many import many, one_of
+from campaigns.rules import refusal
 from campaigns.rules.candidate import SuppressionEntry
+from campaigns.rules.refusal import Rest
 from campaigns.rules.suppression import RULE
 from campaigns.tables import LeadRow, SuppressionRow
 from dialer.errors import InputRefusedError
@@ -57,6 +59,11 @@ class NewEntry:
             raise InputRefusedError(
                 f"{value!r} is no number, or beginning of numbers, in E.164, like +12125550100 or +1900"
             )
+
+
+def scope_of(seller: str | None) -> tuple[Scope, str]:
+    """Whose calls somebody means who speaks for themselves: the seller's, or where none is named, everybody's."""
+    return (Scope.SYSTEM, "") if seller is None else (Scope.SELLER, seller)
 
 
 def add_entries(
@@ -132,7 +139,8 @@ def remove_entries(session: Session, patterns: Sequence[str], *, scope: Scope, s
                 number.between(pattern, last) if is_prefix else number == pattern,
                 or_(
                     col(LeadRow.status) == LeadStatus.SUPPRESSED,
-                    (col(LeadRow.put_off_by) == RULE) & col(LeadRow.status).in_((LeadStatus.NEW, LeadStatus.WAITING)),
+                    col(LeadRow.put_off_by).in_((RULE, refusal.RULE))
+                    & col(LeadRow.status).in_((LeadStatus.NEW, LeadStatus.WAITING)),
                 ),
             )
             .values(
@@ -144,6 +152,47 @@ def remove_entries(session: Session, patterns: Sequence[str], *, scope: Scope, s
             )
         )
     return len(gone)
+
+
+def let_rest(session: Session, number: str, rest: Rest, *, attempt: str, now: datetime) -> None:
+    """The person called in `attempt` has refused. An entry that forbids the number for as long stays as it is."""
+    scope, scope_name = scope_of(rest.seller)
+    row = _exact(session, number, scope, scope_name)
+    if row is not None and (row.expires_at is None or row.expires_at >= rest.until):
+        return
+    add_entries(
+        session,
+        [NewEntry(number)],
+        scope=scope,
+        scope_name=scope_name,
+        source=refusal.SOURCE,
+        added_by=refusal.SOURCE,
+        now=now,
+        reason=_refused_in(attempt),
+        expires_at=rest.until,
+    )
+
+
+def rest_no_more(session: Session, number: str, seller: str | None, *, attempt: str, now: datetime) -> None:
+    """It was no refusal, what was said in `attempt`: its entry goes, if there is one."""
+    scope, scope_name = scope_of(seller)
+    row = _exact(session, number, scope, scope_name)
+    if row is not None and (row.source, row.reason) == (refusal.SOURCE, _refused_in(attempt)):
+        remove_entries(session, [number], scope=scope, scope_name=scope_name, now=now)
+
+
+def _refused_in(attempt: str) -> str:
+    return f"attempt {attempt}"
+
+
+def _exact(session: Session, number: str, scope: Scope, scope_name: str) -> SuppressionRow | None:
+    found = select(SuppressionRow).where(
+        col(SuppressionRow.pattern) == number,
+        col(SuppressionRow.is_prefix).is_(False),
+        col(SuppressionRow.scope) == scope.value,
+        col(SuppressionRow.scope_name) == scope_name,
+    )
+    return session.scalars(found).first()
 
 
 _COLUMNS = tuple(

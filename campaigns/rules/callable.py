@@ -17,7 +17,7 @@ from functools import partial
 import attrs
 
 from campaigns.campaign import Campaign, Cap
-from campaigns.rules import caps, consent, suppression
+from campaigns.rules import caps, consent, refusal, suppression
 from campaigns.rules.calendar import rested_until
 from campaigns.rules.calling_window import CLOSED, HOURS, Hours, PlaceVerdicts, Schedule, judge
 from campaigns.rules.candidate import Candidate, PastCall, SuppressionEntry
@@ -26,7 +26,7 @@ from campaigns.rules.verdict import Verdict, allowed, forbidden, gravest
 
 ATTEMPTS = "attempts"
 ZONE = "zone"
-REFUSED = "refused"
+REFUSED = refusal.RULE
 LOCKOUT = "lockout"
 CALLABLE = "callable"  # what a verdict is called that all rules share
 
@@ -76,7 +76,7 @@ class RuleBook:
             hours=max(campaign.abandoned_lockout_hours, profile.abandoned_lockout_hours)
         )
         self._machine_lockout = timedelta(hours=profile.machine_lockout_hours)
-        self._refusal_rest_days = max(campaign.retries.refusal_rest_days, profile.refusal_rest_days)
+        self._refusal_rest_days = refusal.rest_days(campaign)
         self._rules = self._rules_of_leads()
         self.lifted = lifted(campaign)
         """Rules of the profile that do not hold, each with the reason."""
@@ -194,10 +194,11 @@ class RuleBook:
         return forbidden(ATTEMPTS, f"there have been {made} attempts, of {most} at most", None)
 
     def _suppressed(self, asked: _Question) -> Verdict | None:
-        if not asked.suppressions:
+        entries = [one for one in asked.suppressions if one.source != refusal.SOURCE]
+        if not entries:
             return None
         return suppression.suppressed(
-            asked.suppressions,
+            entries,
             asked.candidate.number,
             campaign=self.campaign.name,
             seller=self.campaign.seller,
@@ -208,13 +209,17 @@ class RuleBook:
         return consent.lacking(self._consent, self._consent_days, asked.candidate, asked.now)
 
     def _refused(self, asked: _Question) -> Verdict | None:
-        at, days = asked.candidate.refused_at, self._refusal_rest_days
-        if at is None or not days or not asked.zones:
-            return None
-        until = rested_until(at, days, asked.zones)
-        if until <= asked.now:
-            return None
-        return forbidden(REFUSED, f"refused on {at:%Y-%m-%d}: {days} whole days of rest", until)
+        """The lead has refused; or the number has, to whoever else of the seller's called it."""
+        at, days, candidate = asked.candidate.refused_at, self._refusal_rest_days, asked.candidate
+        found: list[Verdict] = []
+        if at is not None and days and asked.zones and (until := rested_until(at, days, asked.zones)) > asked.now:
+            found.append(forbidden(REFUSED, f"refused on {at:%Y-%m-%d}: {days} whole days of rest", until))
+        entries = [one for one in asked.suppressions if one.source == refusal.SOURCE]
+        mine, seller = self.campaign.name, self.campaign.seller
+        entry = suppression.forbidding(entries, candidate.number, campaign=mine, seller=seller, now=asked.now)
+        if entry is not None:
+            found.append(forbidden(REFUSED, f"the number refused a call of {seller or 'ours'}", entry.expires_at))
+        return gravest(found)
 
     def _locked_out(self, asked: _Question) -> Verdict | None:
         abandoned_at, machine_at = asked.candidate.abandoned_at, asked.candidate.machine_at
