@@ -95,3 +95,22 @@ def test_every_conversation_of_a_full_house_is_adopted(redis_url: str) -> None:
             assert {cdr.disposition.value for cdr in house.cdrs()} == {"bridged"}
 
     run_virtually(story)
+
+
+def test_a_conversation_of_a_former_life_is_waited_for_at_a_stop(redis_url: str) -> None:
+    async def story() -> None:
+        async with VirtualHouse(redis_url).standing() as house:
+            await house.start()
+            await house.begin([number(0, 8)], ["1000"])
+            await house.until(lambda: any(one.partner is not None for one in house.customers()), "talking")
+            await house.kill()
+            await house.start()
+            await house.until(lambda: bool(house.daemon.campaigns.calls_in_flight()), "adopted", 10.0)
+            (customer,) = house.customers()
+            house.later(3.0, lambda: house.switch.hang_up(customer.uuid))
+            before = trio.current_time()
+            await house.stop()
+            assert 3.0 <= trio.current_time() - before < 5.0  # as long as it went on, and drain_seconds are 5
+            assert [(cdr.disposition.value, cdr.agent) for cdr in house.cdrs()] == [("bridged", "1000")]
+
+    run_virtually(story)
