@@ -77,7 +77,18 @@ class _Forecast:
         self._level_variance = own.level_variance
         self.all_answers = float(mean[-1])
         self.fresh_answers = float(own.fresh[-1])
-        self._fresh_weights = self._weights(own.fresh)
+        seconds, self._fresh_likely = self._weights(own.fresh)
+        # Of the seconds in which a call that is placed now may be answered.
+        self._fresh_risk = tuple(
+            values[seconds]
+            for values in (
+                self._fresh_later,
+                self._fresh_variance,
+                self._answers,
+                0.5 - self._surplus,
+                self._spread,
+            )
+        )
         self._taken: Floats = np.zeros(size)  # answers that are not to come: calls just taken back
         self._taken_variance: Floats = np.zeros(size)
 
@@ -94,23 +105,21 @@ class _Forecast:
 
     def risk(self, added: float) -> float:
         """That of one more call beside `added` others: answered, and nobody there in time."""
-        return self._risk(
-            self._fresh_weights,
-            self._answers + added * self._fresh_later,
-            self._surplus - added * self._fresh_later,
-            self._spread + added * self._fresh_variance,
-        )
+        later, variance, answers, shortage, spread = self._fresh_risk
+        more = added * later
+        answers = answers + more
+        deviation = np.sqrt(spread + added * variance + self._level_variance * answers * answers)
+        return float(self._fresh_likely @ normal_cdf((shortage + more) / deviation))
 
     def risk_of(self, chances: Floats) -> float:
         """That of a call which rings already, with these chances of an answer by second."""
         own = self._later(chances)
-        answers, variance = self._taken + own, self._taken_variance + own * (1 - own)
-        return self._risk(
-            self._weights(chances),
-            self._answers - answers,
-            self._surplus + answers,
-            np.maximum(self._spread - variance, _OTHER_VARIANCE),
-        )
+        fewer, variance = self._taken + own, self._taken_variance + own * (1 - own)
+        seconds, likely = self._weights(chances)
+        answers = self._answers - fewer
+        spread = np.maximum(self._spread - variance, _OTHER_VARIANCE)
+        deviation = np.sqrt(spread + self._level_variance * answers * answers)
+        return float(likely @ normal_cdf((0.5 - self._surplus - fewer)[seconds] / deviation[seconds]))
 
     def highest_risk(self) -> float:
         """No call that rings has a higher one, whenever it is answered."""
@@ -122,11 +131,6 @@ class _Forecast:
         own = self._later(chances)
         self._taken = self._taken + own
         self._taken_variance = self._taken_variance + own * (1 - own)
-
-    def _risk(self, weights: tuple[Ints, Floats], answers: Floats, surplus: Floats, spread: Floats) -> float:
-        seconds, likely = weights
-        deviation = np.sqrt(spread + self._level_variance * answers**2)
-        return float(likely @ normal_cdf((0.5 - surplus[seconds]) / deviation[seconds]))
 
 
 class Predictive:
@@ -216,13 +220,13 @@ class Predictive:
             if exposed < most:
                 most, held_by = max(exposed, floor), HeldBy.EXPOSURE
         theta = self._budget.theta
-        # The risk grows with each call: the last one that may be placed is found by doubling, then halving.
-        low, step = floor, 1
-        while low < most and forecast.risk(low) <= theta:
-            low, step = min(low + step, most), step * 2
-        if low == most and (most == floor or forecast.risk(most - 1) <= theta):
+        # The risk grows with each call: the first that may not be placed is found by doubling, then halving.
+        low, high, step = floor, floor, 1
+        while high < most and forecast.risk(high) <= theta:
+            low = high + 1
+            high, step = min(low + step, max(low, most - 1)), step * 2
+        if low >= most:
             return most, held_by
-        high, low = low, max(floor, low - step // 2)
         while low < high:
             middle = (low + high) // 2
             if forecast.risk(middle) <= theta:
