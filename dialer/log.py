@@ -18,7 +18,8 @@ _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 # Keys whose values are telephone numbers, or may hold one.
 _NUMBER_KEYS: Final = frozenset({"number", "caller_id", "callee", "destination"})
 # Not a part of an address, a decimal or a uuid; a full stop or a dash after it is the sentence's own.
-_LONG_NUMBER: Final = re.compile(r"(?<![\w.-])\+?\d{8,15}(?![.-]?\w)")
+# A number may have a trunk's prefix before it; 16 digits that begin like those are microseconds since 1970.
+_LONG_NUMBER: Final = re.compile(r"(?<![\w.-])(?!1[78]\d{14}(?!\d))\+?\d{8,}(?![.-]?\w)")
 
 
 def mask(number: str) -> str:
