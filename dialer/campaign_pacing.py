@@ -262,7 +262,10 @@ class CampaignPacing:
             demand.connected(uuid)
         elif phase is Phase.TALKING:
             demand.connected(uuid)
-            (self.budget.abandoned if attempt.connected_late else self.budget.connected)()
+            if attempt.connected_late:
+                self.budget.abandoned()
+            elif self._bets:
+                self.budget.connected()
             self._count_before_record(uuid, Answered(1, int(attempt.connected_late)))
         elif phase is Phase.CLOSING and before is not Phase.TALKING:
             demand.left(uuid)
@@ -270,6 +273,11 @@ class CampaignPacing:
             if attempt.abandoned or attempt.taken_back:
                 self.budget.abandoned()
                 self._count_before_record(uuid, Answered(1, 1))
+
+    @property
+    def _bets(self) -> bool:
+        """Whether answers come of calls that risked something: days without a risk are no reason for a larger one."""
+        return self.campaign.mode == "predictive" and self.held_by is not HeldBy.SAFE_MODE
 
     def _ended_without_a_person(self, attempt: Attempt, demand: Demand, now_seconds: float) -> None:
         if attempt.was_machine:
@@ -373,6 +381,9 @@ class CampaignPacing:
         self.model = latest.answer_model()
         if self._team.learned is None:
             self._team.learned = this_hour.supply
+            for supply in self._team.supplies.values():  # conversations that were adopted before this was read
+                if not supply.talks:
+                    supply.restore(this_hour.supply)
 
 
 _KINDS: Final = {
@@ -388,6 +399,10 @@ def number_kind(number: str) -> str:
         return _KINDS.get(phonenumbers.number_type(phonenumbers.parse(number)), "unknown")
     except phonenumbers.NumberParseException:
         return "unknown"
+
+
+def _budget_name(campaign: Campaign) -> str:
+    return f"group {campaign.budget_group}" if campaign.budget_group else campaign.name
 
 
 class PacingDesk:
@@ -434,8 +449,10 @@ class PacingDesk:
         return self._teams[name]
 
     def _budget_of(self, campaign: Campaign) -> Budget:
-        name = f"group {campaign.budget_group}" if campaign.budget_group else campaign.name
-        limit = campaign.abandon_limit_percent / 100
+        name = _budget_name(campaign)
+        others = (one.campaign for one in self._campaigns.values() if one.campaign.name != campaign.name)
+        group = (campaign, *(one for one in others if _budget_name(one) == name))
+        limit = min(one.abandon_limit_percent for one in group) / 100  # one budget: the strictest word holds
         if name not in self._budgets:
             self._budgets[name] = Budget(limit)
         self._budgets[name].limit = limit

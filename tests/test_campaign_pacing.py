@@ -135,11 +135,14 @@ def test_what_was_learned_survives_a_kill_and_a_change_of_mode(redis_url: str) -
         chances = before.demand("fs").tables.fresh
         assert 0.3 < chances[-1] < 0.5  # four of ten answer,
         assert chances[0] < 0.1 < 0.2 < chances[8]  # and not at once
+        assert before.budget.balance == 0  # nobody was at risk by then
         await redefine(house, mode='"predictive"', **ONCE)
         await trio.sleep(5)
         assert pacing(house) is before
         assert before.demand("fs").tables.finished >= learned
         await house.until(lambda: before.held_by is not HeldBy.SAFE_MODE, "predictive", 100)
+        await house.until(lambda: before.budget.balance != 0, "bets", 100)
+        await trio.sleep(120)  # and is kept
         await house.kill()
         await house.start()
         await house.until(lambda: house.daemon.pacing.known(1) is not None, "known again", 60)

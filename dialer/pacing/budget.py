@@ -25,8 +25,11 @@ GAIN: Final = 0.1
 SLOW_GAIN: Final = GAIN**2 / 6
 FIRST_OFFSET: Final = -5.0  # a risk of 0.7 %: what campaigns settle at is higher
 BALANCE_MOST: Final = 25.0
+BALANCE_LEAST: Final = -50.0
 BALANCE_WANTED: Final = 1.5
 _EXPONENT_LEAST, _EXPONENT_MOST = -9.0, 1.0
+# Where nothing is risked, or all is, the slow integral would grow without end.
+_OFFSET_LEAST, _OFFSET_MOST = -9.0, -1.5
 
 
 @attrs.frozen
@@ -62,12 +65,13 @@ class Budget:
 
     def abandoned(self, people: float = 1.0) -> None:
         """Somebody who answered was not; less than 1 for a machine that may have been a person."""
-        self.balance -= people * (1 - self.target)
+        self.balance = max(self.balance - people * (1 - self.target), BALANCE_LEAST)
         self._drift()
 
     def _drift(self) -> None:
         self.untouched = False
-        self._offset += SLOW_GAIN * self.target * (self.balance - BALANCE_WANTED)
+        drift = SLOW_GAIN * self.target * (self.balance - BALANCE_WANTED)
+        self._offset = min(max(self._offset + drift, _OFFSET_LEAST), _OFFSET_MOST)
 
     def sees(self, live_answers: Sequence[float]) -> None:
         """So many have answered in each window that counts."""
@@ -99,4 +103,5 @@ class Budget:
     def restore(self, state: BudgetState) -> None:
         """Goes on from `state`."""
         self.untouched = False
-        self.balance, self._offset = state.balance, state.offset
+        self.balance = max(state.balance, BALANCE_LEAST)
+        self._offset = min(max(state.offset, _OFFSET_LEAST), _OFFSET_MOST)

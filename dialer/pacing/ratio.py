@@ -24,12 +24,19 @@ class Ratio:
         if view.trouble:
             return clipped(floor, f"progressive: {view.trouble}", HeldBy.SAFE_MODE, view)
         idle = max(0, view.idle_agents - view.waiting)
-        # Whoever is to answer and has no idle agent may be abandoned.
-        at_risk = max(0.0, float(self._demand.answers(view.now_seconds).mean[-1]) - idle)
+        # Whoever is to answer and has no idle agent may be abandoned, those now placed among them.
+        answers = self._demand.answers(view.now_seconds)
+        to_come, each = float(answers.mean[-1]), float(answers.fresh[-1])
         self._budget.sees([window.live for window in view.windows])
-        if any(self._budget.is_spent(window.live, window.abandoned, at_risk) for window in view.windows):
+
+        def spent(more: int) -> bool:
+            at_risk = max(0.0, to_come + more * each - idle)
+            return any(self._budget.is_spent(one.live, one.abandoned, at_risk) for one in view.windows)
+
+        if spent(0):
             limit = f"{self._budget.limit:.1%} of those who answer may be abandoned"
             return clipped(floor, f"progressive: no more than {limit}", HeldBy.BUDGET, view)
-        calls = max(floor, int(self._calls_per_agent * idle) - view.ringing)
+        wanted = max(floor, int(self._calls_per_agent * idle) - view.ringing)
+        calls = next((more for more in range(wanted, floor, -1) if not spent(more)), floor)
         reason = f"{self._calls_per_agent:g} calls for each of {view.idle_agents} idle agents, {view.ringing} ring"
         return clipped(calls, reason, HeldBy.AGENTS, view)

@@ -132,3 +132,34 @@ def test_it_goes_on_from_what_was_kept() -> None:
     again = Budget(state=budget.state())
     assert again.theta == budget.theta
     assert answers_at_risk(again, 1.0, 500, seed=2) == answers_at_risk(budget, 1.0, 500, seed=2)
+
+
+def test_days_without_a_risk_are_no_reason_for_a_large_one() -> None:
+    budget = Budget()
+    for _ in range(5_000):
+        budget.connected()
+    for _ in range(250):  # what was saved up is spent
+        budget.abandoned(0.1)
+    assert budget.theta < 0.2
+
+
+@pytest.mark.parametrize("abandoned", [200, 500])
+def test_an_incident_is_over_some_day(abandoned: int) -> None:
+    budget = Budget()
+    answers_at_risk(budget, 1.0, 5_000)
+    for _ in range(abandoned):
+        budget.abandoned()
+    answers = 0
+    while budget.theta < 0.01:
+        budget.connected()
+        answers += 1
+    assert (
+        answers < 5_000
+    )  # the law's own arithmetic would ask for 6,666 and 16,666: its windows are looked at besides
+
+
+def test_a_state_that_has_grown_without_end_is_not_taken_over_as_it_is() -> None:
+    budget = Budget()
+    budget.restore(BudgetState(balance=-4_000.0, offset=-300.0))
+    assert budget.state().balance >= -50.0
+    assert budget.state().offset >= -9.0

@@ -45,6 +45,12 @@ def test_so_many_for_each_idle_agent(ratio: float, idle: int, ringing: int, wait
     assert decision.reason
 
 
+@pytest.mark.parametrize("ratio", [3.0, 10.0])
+def test_calls_that_are_about_to_be_placed_count_against_the_limit_too(ratio: float) -> None:
+    decision = Ratio(ratio, Demand(), Budget()).decide(view(50, windows=(Answered(70, 0),)))
+    assert 50 <= decision.calls * 0.353 + 1 <= 51  # as many will answer as there are agents, by what is supposed
+
+
 @pytest.mark.parametrize(
     ("more", "held_by"),
     [
