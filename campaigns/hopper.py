@@ -211,6 +211,8 @@ class Leasing:
         forbidden = suppression_store.entries_for(self._session, [lead.number for lead in leads])
         histories = attempt_history.of(self._session, leads, self._since) if self._since else Histories()
         for lead in leads:
+            if self._lacks_agent(lead):  # it keeps its place, and others go before it
+                continue
             calls = self._calls_of(lead, histories)
             verdict = self._verdict(lead, calls, forbidden.get(lead.number, ()))
             if not verdict.allowed:
@@ -274,6 +276,18 @@ class Leasing:
             zones = zones_from_json(lead.zones)
             found = self._places[key] = self._book.place_verdict(zones, lead.region, self._now)
         return found
+
+    def _lacks_agent(self, lead: QueuedLead) -> bool:
+        """Whether it is called only with an agent held for it, and none is idle that others have not got."""
+        if self._idle_agents is None or not self._is_owed_an_agent(lead) or self._callback_agent(lead) is not None:
+            return False
+        return sum(self._is_owed_an_agent(taken) for taken, _ in self._taken) >= len(self._idle_agents)
+
+    @staticmethod
+    def _is_owed_an_agent(lead: QueuedLead) -> bool:
+        if lead.callback_at is not None:
+            return True
+        return lead.history != NO_HISTORY and History.from_json(lead.history).abandoned_at is not None
 
     def _agent_verdict(self, lead: QueuedLead) -> Verdict | None:
         """What forbids a call-back that only one agent is to make; None if nothing does."""

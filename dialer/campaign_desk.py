@@ -201,7 +201,7 @@ class CampaignDesk:
                 for attempt in list(self._attempts[row.id].values()):
                     if row.status is CampaignStatus.STOPPED or attempt.phase is Phase.OFFERED:
                         attempt.take_back()
-            if name in pacings and name not in self._running:
+            if row.status is CampaignStatus.RUNNING and name in pacings and name not in self._running:
                 pacing = pacings[name]
                 runner = CampaignRunner(
                     pacing,
@@ -210,6 +210,7 @@ class CampaignDesk:
                     self._lease,
                     calls_nursery,
                     self._attempts[pacing.campaign_id],
+                    self._resolved[pacing.campaign_id],
                 )
                 pacing.running = True
                 scope = trio.CancelScope()

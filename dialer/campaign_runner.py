@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -52,19 +52,22 @@ class CampaignLease:
         self._script = state.script(Path(__file__).with_name("campaign_lease.lua"))
         self._prefix = prefix
         self._node = node
-        self._holders: defaultdict[str, set[str]] = defaultdict(set)
+        self._holders: defaultdict[str, set[object]] = defaultdict(set)
+        self._turns: defaultdict[str, trio.Lock] = defaultdict(trio.Lock)  # what is asked last must come last
 
-    async def hold(self, team: str, campaign: str) -> bool:
-        """Takes or renews the lease for `campaign`; False while another daemon holds it. Raises UnavailableError."""
-        held = bool(await self._script([self._key(team)], ["hold", self._node, CAMPAIGN_LEASE_MS]))
-        (self._holders[team].add if held else self._holders[team].discard)(campaign)
+    async def hold(self, team: str, runner: object) -> bool:
+        """Takes or renews the lease for `runner`; False while another daemon holds it. Raises UnavailableError."""
+        async with self._turns[team]:
+            held = bool(await self._script([self._key(team)], ["hold", self._node, CAMPAIGN_LEASE_MS]))
+            (self._holders[team].add if held else self._holders[team].discard)(runner)
         return held
 
-    async def give_up(self, team: str, campaign: str) -> None:
-        """`campaign` stops: with the team's last, another daemon may go on at once. Raises UnavailableError."""
-        self._holders[team].discard(campaign)
-        if not self._holders[team]:
-            await self._script([self._key(team)], ["give_up", self._node, 0])
+    async def give_up(self, team: str, runner: object) -> None:
+        """`runner` stops: with the team's last, another daemon may go on at once. Raises UnavailableError."""
+        async with self._turns[team]:
+            self._holders[team].discard(runner)
+            if not self._holders[team]:
+                await self._script([self._key(team)], ["give_up", self._node, 0])
 
     def _key(self, team: str) -> str:
         return f"{self._prefix}campaign_lease:{team}"
@@ -81,6 +84,7 @@ class CampaignRunner:
         lease: CampaignLease,
         calls_nursery: trio.Nursery,
         attempts: dict[str, Attempt],
+        resolved: Set[str] = frozenset(),
     ) -> None:
         self.pacing = pacing
         self.campaign_id = pacing.campaign_id
@@ -89,6 +93,7 @@ class CampaignRunner:
         self.reason = "just started"
         self.idle_agents = 0
         self.attempts = attempts
+        self._resolved = resolved  # of a former life
         self.stopping = False  # what has been leased and not sent goes back
         self._world = world
         self._ledger = ledger
@@ -97,7 +102,9 @@ class CampaignRunner:
         self._wake = trio.Event()
         self._dispatcher = Dispatcher()
         self._passed_by = PassedBy()
-        self._hopper_empty_until = 0.0
+        # By switch: the trunks of one may carry leads that those of another may not.
+        self._hopper_empty_until: defaultdict[str, float] = defaultdict(float)
+        self._no_leads = False  # at the last look
         self._without_leads, self._why_no_leads = HeldBy.LEADS, ""
 
     def __repr__(self) -> str:
@@ -116,7 +123,7 @@ class CampaignRunner:
                 wake = self._wake = trio.Event()
                 try:
                     if trio.current_time() >= renew_at:
-                        holding = await self._lease.hold(self.campaign.team_name, self.campaign.name)
+                        holding = await self._lease.hold(self.campaign.team_name, self)
                         renew_at = trio.current_time() + CAMPAIGN_LEASE_MS / 3000
                     if holding:
                         async with self.pacing.turn:
@@ -133,7 +140,7 @@ class CampaignRunner:
             if holding:
                 with trio.move_on_after(1.0, shield=True):
                     try:
-                        await self._lease.give_up(self.campaign.team_name, self.campaign.name)
+                        await self._lease.give_up(self.campaign.team_name, self)
                     except UnavailableError as error:
                         log.debug("campaign_lease_not_given_up", error=str(error))
 
@@ -163,6 +170,8 @@ class CampaignRunner:
         for uuid in decision.cancel:
             self.attempts[uuid].take_back()
         if not decision.calls:
+            if self._no_leads:  # and so it needs none of the agents that it shares
+                self.pacing.held_by = self._without_leads
             if decision.held_by is HeldBy.RATE:
                 rate = self._world.throttle.rate
                 return f"this machine begins {rate:.0f} calls/s, and is {lag_seconds * 1000:.0f} ms behind"
@@ -171,7 +180,7 @@ class CampaignRunner:
         if not able:
             self.pacing.held_by = HeldBy.CHANNELS
             return "; ".join(f"{gateway.name} takes no calls: {gateway.trouble}" for gateway in gateways)
-        if trio.current_time() < self._hopper_empty_until:
+        if trio.current_time() < self._hopper_empty_until[switch]:
             self.pacing.held_by = self._without_leads
             return self._why_no_leads
         in_flight = sum(attempt.lease.switch == switch for attempt in self.attempts.values())
@@ -212,7 +221,7 @@ class CampaignRunner:
             ringing=ringing,
             waiting=waiting,
             in_flight=sum(attempt.lease.switch == switch for attempt in self.attempts.values()),
-            channels_left=None if limit is None else max(0, limit - len(self.attempts)),
+            channels_left=None if limit is None else max(0, limit - len(self.attempts) - len(self._resolved)),
             calls_left=self._world.throttle.allowance(now_seconds, lag_seconds),
             windows=self.pacing.windows(),
             trouble=self.pacing.trouble(now_seconds),
@@ -224,9 +233,10 @@ class CampaignRunner:
         found = await self._dispatcher.lease(calls, gateways, self._lease_for)
         if found is None:
             return None
+        self._no_leads = not found.leases and not found.more
         if not found.leases:
             if not found.more:  # else the next decision looks further
-                self._hopper_empty_until = trio.current_time() + EMPTY_HOPPER_SECONDS
+                self._hopper_empty_until[gateways[0].settings.switch] = trio.current_time() + EMPTY_HOPPER_SECONDS
             await self._say_why_no_leads()
         for attempt in await begin(found.leases, self.campaign, self.campaign_id, self._world, self._moved):
             self.attempts[attempt.uuid] = attempt
@@ -255,8 +265,8 @@ class CampaignRunner:
         return [gateway for gateway in gateways if gateway is not None]
 
     async def _idle_agents(self, switch: str) -> frozenset[str] | None:
-        """Who is there for call-backs of their own; None where nobody can have promised any."""
-        if all(one.then != "callback" for one in self.campaign.dispositions):
+        """Who is there for those who are called only with an agent held for them; None where nobody is."""
+        if self.campaign.mode in ("broadcast", "preview"):
             return None
         return await self._world.roster.idle_agents(self.campaign.team_name, switch)
 

@@ -123,6 +123,7 @@ class SwitchKeeper:
                 else:  # one that comes up without registering does so without a word, and a new one is not known yet
                     await ask_lines(self._world.gateways, self.switch, doubtful=True)
             except (UnavailableError, OutcomeUnknownError) as error:
+                self._in_doubt = True
                 log.warning("switch_not_looked_at", switch=self.switch.name, error=str(error))
 
     async def _look(self, calls: trio.Nursery) -> None:
@@ -131,6 +132,7 @@ class SwitchKeeper:
         switch, world = self.switch, self._world
         await ask_lines(world.gateways, switch)
         leftovers = await self._leftovers()
+        self._presence.look_begins(switch.name)
         snapshot = await take_snapshot(switch)
         await reconcile_legs(world, switch, snapshot)
         agents = await world.roster.agents()
@@ -168,7 +170,8 @@ class SwitchKeeper:
         """Brings each of `leftovers` to its end, once."""
         if leftovers:
             await self._campaigns.refresh()
-        open_ones = {one.row.uuid for one in leftovers}
+        # Of a campaign that this version cannot read nothing comes to its end: the claim is left to its lease.
+        open_ones = {one.row.uuid for one in leftovers if self._campaigns.by_id(one.row.campaign_id) is not None}
         claims = await self._world.roster.hold_again([agent for agent in agents if agent.token in open_ones])
         for one in leftovers:
             if self._recovers:

@@ -84,6 +84,7 @@ class PhoneCalls:
         self._calls: dict[str, dict[str, PhoneCall]] = {}
         self._extension_of: dict[str, str] = {}
         self._ended_lately: deque[str] = deque(maxlen=_ENDINGS_REMEMBERED)
+        self._begun: dict[str, PhoneCall] | None = None  # since a look began: its list may lack them
 
     def __repr__(self) -> str:
         return f"<PhoneCalls {len(self._extension_of)} calls on {len(self._calls)} phones>"
@@ -118,6 +119,8 @@ class PhoneCalls:
                 ours=call.ours or bool(event.dialer_agent),
             )
         calls[event.unique_id] = call
+        if self._begun is not None and (known is None or event.unique_id in self._begun):
+            self._begun[event.unique_id] = call
         self._extension_of[event.unique_id] = extension
         notify = "answer" if answered else "callout" if event.direction == "inbound" else "callin"
         return self._change(extension, notify, current=event.unique_id)
@@ -147,14 +150,24 @@ class PhoneCalls:
         """How many calls that are not ours each busy phone has."""
         return {extension: sum(not call.ours for call in calls.values()) for extension, calls in self._calls.items()}
 
+    def look_begins(self) -> None:
+        """The switch is about to be asked for its channels: calls that begin from now on may not be among them."""
+        self._begun = {}
+
     def rebuild(self, rows: list[Row], ours: Collection[str], phones: Collection[str]) -> list[PhoneChange]:
         """Begins anew with the channels a switch has; `ours` are known agent legs, `phones` registered extensions."""
+        known = dict(self._extension_of)
         self._calls.clear()
         self._extension_of.clear()
         ended = set(self._ended_lately)
+        begun, self._begun = self._begun or {}, None
+        for uuid, call in begun.items():
+            if uuid in known and uuid not in ended:
+                self._calls.setdefault(known[uuid], {})[uuid] = call
+                self._extension_of[uuid] = known[uuid]
         for row in rows:
             extension = _extension_of_row(row, phones)
-            if not extension or row.uuid in ended:
+            if not extension or row.uuid in ended or row.uuid in self._extension_of:
                 continue
             created_us = int(row.created_epoch or 0) * 1_000_000
             self._calls.setdefault(extension, {})[row.uuid] = PhoneCall(

@@ -137,6 +137,10 @@ class Presence:
         else:
             await self._write_registration(switch, item)
 
+    def look_begins(self, switch: str) -> None:
+        """See `PhoneCalls.look_begins`."""
+        self._calls[switch].look_begins()
+
     async def rebuild(self, switch: Switch, snapshot: Snapshot, agent_legs: frozenset[str]) -> None:
         """Reads registrations and calls anew. Raises UnavailableError if the switch or Redis is away."""
         text = await show(switch, "registrations")

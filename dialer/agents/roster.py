@@ -81,6 +81,7 @@ class _Held:
 
     extension: str
     bridged: bool = False
+    told: bool = False  # Redis knows that it is bridged
 
 
 @attrs.define(eq=False)
@@ -210,6 +211,7 @@ class Roster:
     def _claimed(self, token: str, granted: Sequence[str], campaign: str, switch: str) -> Claim:
         extension, leg, phones = granted
         self._held[token] = _Held(extension)
+        self._owed.pop(token, None)  # it holds the agent again
         for watcher in self._watchers:
             watcher.agent_claimed(extension, campaign, switch)
         return Claim(token, extension, leg, Phones(phones))
@@ -297,7 +299,7 @@ class Roster:
         """The claims that a former life of this daemon left on `agents`, by token; from now on they are renewed."""
         now_ms = self._clock.now().timestamp() * 1000
         for agent in agents:
-            self._held[agent.token] = _Held(agent.extension, agent.bridged)
+            self._held[agent.token] = _Held(agent.extension, agent.bridged, agent.bridged)
             for watcher in self._watchers:
                 watcher.agent_claimed(agent.extension, agent.campaign, agent.switch)
                 watcher.agent_wants(agent.extension, agent.wants)
@@ -327,9 +329,16 @@ class Roster:
         self._tell_freed()
 
     async def _release_owed(self) -> None:
-        for token, (wrap_up_ms, lost_leg) in list(self._owed.items()):
-            await self._do("release", token, wrap_up_ms, lost_leg)
-            del self._owed[token]
+        for token in list(self._owed):
+            owed = self._owed.pop(token, None)
+            if owed is None:  # it has claimed again meanwhile
+                continue
+            try:
+                await self._do("release", token, *owed)
+            except UnavailableError:
+                if token not in self._held:
+                    self._owed[token] = owed
+                raise
             self._tell_freed()
 
     async def bridged(self, claim: Claim) -> None:
@@ -339,7 +348,10 @@ class Roster:
             held.bridged = True
             for watcher in self._watchers:
                 watcher.talk_began(claim.extension)
-        if not await self._do("bridged", claim.token, self._lease_ms):
+        known = await self._do("bridged", claim.token, self._lease_ms)
+        if held is not None:
+            held.told = True
+        if not known:
             log.warning("claim_was_gone_at_bridge", agent=claim.extension, attempt=claim.token)
 
     async def keep_house(self, known: Callable[[], Awaitable[Facts]]) -> None:
@@ -367,6 +379,10 @@ class Roster:
         on, and mistrust the legs of those that are over.
         """
         await self._release_owed()
+        for token, held in list(self._held.items()):
+            if held.bridged and not held.told:  # Redis was away when the conversation began
+                await self._do("bridged", token, self._lease_ms)
+                held.told = True
         if watch.jump_seconds() or trio.current_time() - self._renewed_at > self._lease_ms / 3000:
             if self._held:
                 await self.renew(list(self._held))

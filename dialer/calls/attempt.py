@@ -217,6 +217,7 @@ class Attempt:
             self._log.error("originate_refused", error=str(error), gateway=gateway.name)
             self._ending = Ending(failure=str(error))
         except OutcomeUnknownError as error:
+            self._sent = True  # perhaps: it can be taken back
             self._log.warning("originate_unanswered", error=str(error))  # events or recovery will tell
         self._world.metrics.counts["originated"] += 1
         return True
@@ -243,7 +244,10 @@ class Attempt:
             return
         gateway, world, lease = self._gateway, self._world, self.lease
         self._trunk_says = sign = sign_of(gateway.settings, leg)
-        refused_before = lease.last_disposition in REFUSED_BY_TRUNKS
+        tries, last = lease.history.tries, lease.last_disposition
+        refused_before = last in REFUSED_BY_TRUNKS or (
+            last is Disposition.FAILED_OVER and any(tries.get(one.value) for one in REFUSED_BY_TRUNKS)
+        )
         if gateway.heard(sign, self.uuid, failure_of(leg), refused_before=refused_before):
             world.metrics.counts["gateways_parked"] += 1
         if sign is not Sign.FAULT:

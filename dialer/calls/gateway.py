@@ -185,20 +185,21 @@ class Gateways:
         self._lease_seconds = lease_seconds
         self._make = partial(Gateway, script=script, prefix=prefix, clock=clock, lease_seconds=lease_seconds)
         self._by_name: dict[str, Gateway] = {}
+        self._ever: dict[str, Gateway] = {}  # those that are gone too: calls on them go on
         self.configure(settings)
 
     def configure(self, settings: Sequence[GatewaySettings]) -> None:
         """From now on there are these trunks. Calls on one that is gone go on."""
-        before, self._by_name = self._by_name, {}
+        self._by_name = {}
         for one in settings:
-            gateway = self._by_name[one.name] = before.get(one.name) or self._make(one)
+            gateway = self._by_name[one.name] = self._ever.setdefault(one.name, self._make(one))
             was = gateway.settings
             if (was.switch, was.sofia_name) != (one.switch, one.sofia_name):  # another trunk under the same name
                 gateway.line, gateway.health = Line(), Health()
             gateway.settings = one
 
     def __getitem__(self, name: str) -> Gateway:
-        return self._by_name[name]
+        return self._ever[name]
 
     def get(self, name: str) -> Gateway | None:
         return self._by_name.get(name)
@@ -212,7 +213,7 @@ class Gateways:
 
     async def renew(self) -> None:
         """Puts off the end of the leases of all slots held here. Raises UnavailableError."""
-        for gateway in self._by_name.values():
+        for gateway in list(self._ever.values()):
             await gateway.renew()
 
     async def keep_house(self) -> None:
@@ -221,7 +222,7 @@ class Gateways:
         while True:
             await trio.sleep(min(LOOK_SECONDS, self._lease_seconds / 3))
             try:
-                for gateway in self._by_name.values():
+                for gateway in list(self._ever.values()):
                     await gateway.give_owed()
                 if trio.current_time() - renewed_at >= self._lease_seconds / 3:
                     await self.renew()

@@ -44,6 +44,8 @@ log = structlog.get_logger()
 HANGUP_SECONDS: Final = 10.0
 # HANGUP_COMPLETE, with the SIP status and who hung up, follows HANGUP within a frame or two.
 COMPLETE_SECONDS: Final = 2.0
+# From an originate's being sent to its channel's being there.
+ON_ITS_WAY_SECONDS: Final = 1.0
 
 
 async def reconcile_legs(world: World, switch: Switch, snapshot: Snapshot) -> None:
@@ -61,6 +63,11 @@ async def reconcile_legs(world: World, switch: Switch, snapshot: Snapshot) -> No
         before = watch.leg
         try:
             is_there = await exists(switch, before.uuid)
+            if not is_there and before == Leg(
+                before.uuid
+            ):  # its originate may be on its way: jobs overtake each other
+                await trio.sleep(ON_ITS_WAY_SECONDS)
+                is_there = await exists(switch, before.uuid)
         except (UnavailableError, OutcomeUnknownError) as error:  # carried past the nursery, which would wrap it
             failures.append(error)
             return
