@@ -316,11 +316,12 @@ class Leasing:
         """Gives `lead` a slot; False if there is none for it."""
         calls = self._calls.get(lead.lead_id, ())
         failed = () if lead.history == NO_HISTORY else History.from_json(lead.history).failed_gateways
+        full: Collection[str] = ()
         if calls:
             if self._caps_gateways:
-                failed += tuple(self._book.full_gateways(candidate_of(lead.lead_id, lead), calls, self._now))
+                full = self._book.full_gateways(candidate_of(lead.lead_id, lead), calls, self._now)
             calls = [call for call in calls if call.number == lead.number]
-        fit = self._slots.fit(lead.number, lead.region, calls, failed)
+        fit = self._slots.fit(lead.number, lead.region, calls, failed, full)
         if isinstance(fit, Fit):
             self._take(lead, fit)
             return True

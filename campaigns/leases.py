@@ -171,6 +171,9 @@ def send(session: Session, uuid: str, book: RuleBook, now: datetime) -> bool:
     campaign = book.campaign
     if suppression.forbidding(entries, attempt.number, campaign=campaign.name, seller=campaign.seller, now=now):
         return False
+    lead = session.get_one(LeadRow, attempt.lead_id)
+    if not book.place_verdict(zones_from_json(lead.zones), lead.region, now).allowed:
+        return False
     attempt.offered = False
     session.add(attempt)
     session.flush()

@@ -319,6 +319,8 @@ def parse_moment(value: str, zones: Sequence[str]) -> datetime:
         moment = datetime.fromisoformat(value)
     except ValueError:
         raise _WrongValueError(value, f"{value!r} is no date and time: {right}") from None
+    if not 1900 <= moment.year < 2200:  # what programs write for "no date", or for "for ever"
+        raise _WrongValueError(value, f"{value!r} is no date that can be meant: {right}")
     if moment.tzinfo is not None:
         return moment
     meant = {moment.replace(tzinfo=ZoneInfo(zone)).timestamp() for zone in zones}

@@ -91,7 +91,7 @@ def before(lead: LeadRow) -> dict[str, Any]:
 def turn_of(lead: LeadRow, attempt_no: int, gateway: str, as_it_was: Mapping[str, Any]) -> Tried:
     """The attempt at `lead`, before which it was as `before` has told."""
     numbers, number_no = numbers_from_json(lead.numbers), as_it_was["number_no"]
-    zones = numbers[number_no].zones if numbers else tuple(json.loads(lead.zones))
+    zones = numbers[number_no].zones if number_no < len(numbers) else tuple(json.loads(lead.zones))
     callback_at = as_it_was["callback_at"]
     return Tried(
         attempt_no=attempt_no,

@@ -359,7 +359,8 @@ def _failed_over(turn: Turn, campaign: Campaign, now: datetime) -> NextStep:
         callback_at=turn.callback_at,
         callback_agent=turn.callback_agent,
     )
-    if set(campaign.gateways) - set(failed):
+    # Given again to one that had failed it, it had no other that may carry it now.
+    if turn.gateway not in turn.history.failed_gateways and set(campaign.gateways) - set(failed):
         return step
     history = _after(turn, Disposition.FAILED_OVER.value)
     reason = f"none of its trunks would carry it: {', '.join(failed)}"

@@ -67,16 +67,23 @@ class Slots:
         self._shown: dict[date, Counter[str]] = {}
 
     def fit(
-        self, number: str, region: str | None, calls: Sequence[PastCall], failed: Collection[str]
+        self,
+        number: str,
+        region: str | None,
+        calls: Sequence[PastCall],
+        failed: Collection[str],
+        full: Collection[str] = (),
     ) -> Fit | Verdict | None:
         """The slot that `number` gets; else why no trunk may carry it; or None when it only finds no free one.
 
         `calls` are those made to the number lately, `failed` the trunks that have just failed it: they are left out
-        for as long as there is another.
+        for as long as there is another. `full` ones have carried as many calls as they may, and get none.
         """
         refusals: list[Verdict] = []
         able: dict[str, str | None] = {}
         for name, trunk in self._trunks.items():
+            if name in full:
+                continue
             found = self._over(trunk, number, region, calls) if name in self._choosy else None
             if isinstance(found, Verdict):
                 refusals.append(found)

@@ -288,7 +288,7 @@ def suppressed_numbers(session: Session, campaign: Campaign, numbers: Sequence[s
         for number, entries in found.items()
         if any(
             (entry.scope, entry.scope_name if entry.scope != "system" else "") in scopes
-            and (entry.expires_at is None or entry.expires_at > now)
+            and entry.expires_at is None  # of others the hopper knows until when
             for entry in entries
         )
     )

@@ -315,8 +315,9 @@ def step_lead(
         },
     )
     numbers, number_no = connection.execute(_NUMBERS, {"_id": lead_id}).one()
-    if step.number_no != number_no:
-        number = numbers_from_json(numbers)[step.number_no]
+    several = numbers_from_json(numbers)
+    if step.number_no != number_no and step.number_no < len(several):  # else it has got other numbers since
+        number = several[step.number_no]
         connection.execute(
             update(_lead)
             .where(_lead.c.id == lead_id)

@@ -78,7 +78,11 @@ def add_entries(
     reason: str = "",
     expires_at: datetime | None = None,
 ) -> int:
-    """Forbid `entries`; how many were new. One that is there already takes the new source, reason and expiry."""
+    """Forbid `entries`; how many were new.
+
+    One that is there already takes the new source, reason and expiry, unless it forbids the number for longer: to be
+    shortened it must be removed first.
+    """
     rows = [
         {
             "pattern": entry.pattern,
@@ -109,7 +113,9 @@ def add_entries(
     insert: sqlite.Insert | postgresql.Insert = dialect.insert(_suppression)
     changed = {name: insert.excluded[name] for name in ("source", "reason", "added_by", "added_at", "expires_at")}
     statement = insert.on_conflict_do_update(
-        index_elements=["pattern", "is_prefix", "scope", "scope_name"], set_=changed
+        index_elements=["pattern", "is_prefix", "scope", "scope_name"],
+        set_=changed,
+        where=or_(insert.excluded.expires_at.is_(None), _suppression.c.expires_at <= insert.excluded.expires_at),
     )
     session.connection().execute(statement, rows)
     return sum((row["pattern"], row["is_prefix"]) not in known for row in rows)
@@ -158,7 +164,13 @@ def let_rest(session: Session, number: str, rest: Rest, *, attempt: str, now: da
     """The person called in `attempt` has refused. An entry that forbids the number for as long stays as it is."""
     scope, scope_name = scope_of(rest.seller)
     row = _exact(session, number, scope, scope_name)
-    if row is not None and (row.expires_at is None or row.expires_at >= rest.until):
+    expires_at = row.expires_at if row is not None else now
+    if expires_at is None or expires_at >= rest.until:
+        return
+    if row is not None and expires_at > now and row.source != refusal.SOURCE:  # it is somebody else's: longer now
+        row.expires_at = rest.until
+        session.add(row)
+        session.flush()
         return
     add_entries(
         session,

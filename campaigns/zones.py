@@ -13,5 +13,8 @@ def _zones() -> frozenset[str]:
 
 
 def is_zone(name: str) -> bool:
-    """Whether there is a zone called `name`."""
-    return name in _zones()
+    """Whether there is a zone called `name`, in which people live.
+
+    EST and MST are in the database, but without summer time: who writes them means New York, Denver or Phoenix.
+    """
+    return name in _zones() and name not in ("EST", "MST")

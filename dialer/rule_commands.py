@@ -117,9 +117,17 @@ def dnc_add(
 
 
 def _check_scope(session: Session, scope: Scope, name: str) -> None:
-    """A campaign that does not exist is a slip of the pen, and would leave somebody unprotected."""
+    """A campaign that does not exist is a slip of the pen, and would leave somebody unprotected.
+
+    A seller may be given a list before its first campaign: it is told, in case it is one, too.
+    """
     if scope is Scope.CAMPAIGN:
         store.get_campaign(session, name)
+    elif scope is Scope.SELLER:
+        sellers = {str(json.loads(row.definition).get("seller")) for row in store.campaign_rows(session)} - {"None"}
+        if name not in sellers:
+            known = f"they are for {', '.join(sorted(sellers))}" if sellers else "they name no seller"
+            typer.echo(f"no campaign is for the seller {name!r} as yet; {known}", err=True)
 
 
 @dnc_app.command("import")
@@ -135,7 +143,8 @@ def dnc_import(
 ) -> None:
     """Put the numbers of a file on a do-not-call list: one a line, in its first column; a star ends a beginning.
 
-    It may be imported again: entries that are there take the new source, reason and expiry.
+    It may be imported again: entries that are there take the new source, reason and expiry, unless they forbid the
+    number for longer.
     """
     settings, (scope, name) = load_settings(config), _scope(seller, campaign)
     now, who = right_now(), audit.this_person()
@@ -212,11 +221,12 @@ def dnc_remove(
         for pattern in patterns:
             before = {"scope": _shown(scope, name), "reason": reason}
             audit.note(session, who=who, action="remove", kind="suppression", subject=pattern, now=now, before=before)
-        return suppression_store.remove_entries(session, patterns, scope=scope, scope_name=name, now=now)
+        removed = suppression_store.remove_entries(session, patterns, scope=scope, scope_name=name, now=now)
+        if not removed:  # nor is anything noted
+            raise InputRefusedError(f"none of them is on the list for {_shown(scope, name)}; see `dialer dnc check`")
+        return removed
 
     removed = write(settings, remove)
-    if not removed:
-        raise InputRefusedError(f"none of them is on the list for {_shown(scope, name)}; see `dialer dnc check`")
     typer.echo(f"{removed} removed for {_shown(scope, name)}{tell_daemon(settings)}")
 
 

@@ -64,8 +64,7 @@ def test_numbers_and_beginnings_on_lists_of_everybody_a_seller_and_a_campaign(sp
     spring("dnc", "add", "+12125550100", "--campaign", "spring")
     found = spring("dnc", "check", "+12125550100", "--json")
     assert {(one["scope"], one["scope_name"]) for one in found} == {("system", ""), ("campaign", "spring")}
-    until = NOON + timedelta(days=2)
-    assert [datetime.fromisoformat(one["expires_at"]) for one in found if one["expires_at"]] == [until]
+    assert [one["expires_at"] for one in found] == [None, None]  # nobody is forbidden for less long than before
     assert "+1900*  for all campaigns" in spring("dnc", "check", "+19005550100")
     assert spring("dnc", "check", "+12125559999") == "+12125559999 is on no do-not-call list\n"
     assert "1 removed" in spring("dnc", "remove", "+1900*")

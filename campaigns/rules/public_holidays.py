@@ -24,5 +24,7 @@ def holidays_of(region: str, year: int) -> Mapping[date, str] | None:
     subdivisions = holidays.list_supported_countries().get(country)
     if subdivisions is None:
         return None
+    if country == "GB" and not part:  # the library has hardly any for all of it; most people are in England
+        part = "ENG"
     found = holidays.country_holidays(country, subdiv=part if part in subdivisions else None, years=year)
     return MappingProxyType({day: str(name) for day, name in found.items()})

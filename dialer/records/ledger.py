@@ -206,8 +206,7 @@ class DatabaseLedger:
 
     async def send(self, lease: Lease, book: RuleBook) -> bool:
         """What was only offered is about to be sent. Keeps trying until it is written; False if it must not be."""
-        now = self._clock.now()
-        return await self._write_surely(lambda session: leases.send(session, lease.uuid, book, now))
+        return await self._write_surely(lambda session: leases.send(session, lease.uuid, book, self._clock.now()))
 
     async def outlook(self, campaign_id: int) -> Outlook:
         """Whom the campaign has to call, now and next. Raises UnavailableError."""
