@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, aclosing
 from datetime import datetime
 from functools import partial
@@ -173,10 +173,14 @@ async def import_list(
             async with AsyncExitStack() as processes:
                 count = _workers(table.size, options, os.cpu_count() or 1)
                 readers = await processes.enter_async_context(worker_readers(task, count))
-                async for chunk in _read(readers, table, tally, progress):
+
+                async def keep(chunk: Chunk) -> None:
                     tally.count(chunk)
                     refused.add(chunk.refused)
                     await store_to.put(chunk)
+                    progress(tally.rows, table.position(), table.size)
+
+                await _read(readers, table, keep)
             await store_to.seal()
             refused_file = refused.finish()
     except BaseException:
@@ -266,8 +270,11 @@ class _Tally:
             self.first += unpack(chunk.leads)[: SHOWN_FIRST - len(self.first)]
 
 
-async def _read(readers: Readers, table: Table, tally: _Tally, progress: Progress) -> AsyncIterator[Chunk]:
-    """What became of the rows of `table`, in chunks. Reading, giving out and taking back go on at one time."""
+async def _read(readers: Readers, table: Table, keep: Callable[[Chunk], Awaitable[None]]) -> None:
+    """Has `table` read by `readers`, and hands what became of its rows to `keep`, in chunks, all at one time.
+
+    Raises the one error that ended it.
+    """
     send, receive = trio.open_memory_channel[Chunk](1)
 
     async def give() -> None:
@@ -285,8 +292,7 @@ async def _read(readers: Readers, table: Table, tally: _Tally, progress: Progres
             nursery.start_soon(give)
             nursery.start_soon(take)
             async for chunk in receive:
-                yield chunk
-                progress(tally.rows, table.position(), table.size)
+                await keep(chunk)
     except BaseExceptionGroup as group:
         raise _only(group) from None
 
@@ -296,7 +302,7 @@ def _some_of(rows: Rows) -> list[tuple[int, list[str]]]:
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error of a nursery: when the file is found bad, reading stops, and nothing else can fail of itself."""
+    """The error that a nursery ended for: when one part fails, the others are cancelled, and rarely fail as well."""
     found: BaseException = group
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
@@ -23,6 +25,13 @@ from dialer.shared_state import SharedState, find_redis_server, open_shared_stat
 from tests.postgres_server import NoServerError, throw_away_server
 
 PATIENCE_SECONDS = 60.0
+EXIT_SECONDS = 120.0
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """A thread that a failed test has left behind would keep this process, and whoever waits for it, for ever."""
+    faulthandler.dump_traceback_later(EXIT_SECONDS, exit=True, file=sys.__stderr__)
 
 
 class RedisServer:

@@ -259,6 +259,21 @@ async def test_a_list_that_turns_out_bad_late_leaves_nothing(
     assert await left_over(database) == (0, 0)
 
 
+async def test_a_list_turns_out_bad_while_its_first_rows_wait_for_the_database(
+    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "CHUNK", 100)
+    await fill(database, 0)
+
+    async def wait(*_args: object) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(list_import._Staged, "put", wait)
+    with trio.fail_after(60), pytest.raises(InputRefusedError, match="line 202"):
+        await bring_in(database, path, "\n".join(LONG.split("\n")[:201]) + '\n"open\n')
+    assert await left_over(database) == (0, 0)
+
+
 async def test_killed_before_the_seal_it_is_thrown_away_by_the_next(
     database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
