@@ -148,7 +148,7 @@ class RowReader:
 
     def row(self, line: int, raw: list[str]) -> StagedLead | Refusal:
         """The lead in the row `raw`, or why it is none."""
-        cells = [cell.strip() for cell in raw]
+        cells = [_unescaped(cell.strip()) for cell in raw]
         if len(cells) != self._width:
             if surplus := [cell for cell in cells[self._width :] if cell]:
                 reason = f"there are more values than the {self._width} columns; put quotes around commas"
@@ -307,6 +307,11 @@ class _WrongValueError(InputRefusedError):
     def __init__(self, value: str, reason: str) -> None:
         super().__init__(reason)
         self.value = value
+
+
+def _unescaped(cell: str) -> str:
+    """`cell` without the apostrophe that a file of refused rows has before what a spreadsheet would calculate."""
+    return cell[1:] if cell[:1] == "'" and cell[1:2] in ("=", "+", "-", "@") else cell
 
 
 def parse_moment(value: str, zones: Sequence[str]) -> datetime:

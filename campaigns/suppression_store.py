@@ -122,7 +122,10 @@ def add_entries(
 
 
 def remove_entries(session: Session, patterns: Sequence[str], *, scope: Scope, scope_name: str, now: datetime) -> int:
-    """Allow `patterns` again in that scope; how many were forbidden. Leads that rest for them are looked at anew."""
+    """Allow `patterns` again in that scope; how many were forbidden.
+
+    Leads that rest for them are looked at anew; those that were promised a call, when it is due.
+    """
     gone = (
         session.connection()
         .execute(
@@ -136,6 +139,8 @@ def remove_entries(session: Session, patterns: Sequence[str], *, scope: Scope, s
         )
         .all()
     )
+    called, promised = col(LeadRow.attempts) > 0, col(LeadRow.callback_at)
+    in_future = promised > now
     for pattern, is_prefix in gone:
         number = col(LeadRow.number)
         last = pattern.ljust(_LONGEST, "9")
@@ -150,9 +155,14 @@ def remove_entries(session: Session, patterns: Sequence[str], *, scope: Scope, s
                 ),
             )
             .values(
-                status=case((col(LeadRow.attempts) > 0, LeadStatus.WAITING), else_=LeadStatus.NEW),
-                queue=case((col(LeadRow.attempts) > 0, Queue.RETRY.value), else_=Queue.NEW.value),
-                due_at=now,
+                status=case((called, LeadStatus.WAITING), else_=LeadStatus.NEW),
+                queue=case(
+                    (in_future, None),
+                    (promised.is_not(None), Queue.CALLBACK.value),
+                    (called, Queue.RETRY.value),
+                    else_=Queue.NEW.value,
+                ),
+                due_at=case((in_future, promised), else_=now),
                 put_off_by=None,
                 updated_at=now,
             )

@@ -180,6 +180,8 @@ def dnc_import(
         typer.echo(complaint, err=True)
     if len(refused) > _REFUSED_SHOWN:
         typer.echo(f"{file}: and {len(refused) - _REFUSED_SHOWN} more lines that are no numbers", err=True)
+    if refused and not read_ones:
+        raise InputRefusedError(f"{file}: none of its {len(refused)} lines begins with a number; nothing was added")
     typer.echo(
         f"{file}: {added} added for {_shown(scope, name)}, {read_ones - added} were there already, "
         f"{len(refused)} refused"

@@ -107,6 +107,13 @@ def test_a_file_of_numbers_is_loaded_and_what_is_none_is_told_by_line(spring: Ru
     assert len(exported) == 3
 
 
+def test_a_file_without_a_number_is_no_success(spring: Run, tmp_path: Path) -> None:
+    file = tmp_path / "register.csv"
+    file.write_text("Nummer;Name\n2125550100;Ann\n2125550101;Ben\n")
+    with pytest.raises(InputRefusedError, match="none of its 2 lines begins with a number"):
+        spring("dnc", "import", str(file), "--country", "US")
+
+
 def verdicts(found: Any) -> dict[str, bool]:
     (one,) = found
     return {each["rule"]: each["allowed"] for each in one["verdicts"]}

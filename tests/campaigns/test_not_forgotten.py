@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import attrs
 import pytest
-from sqlmodel import select
+from sqlalchemy import update
+from sqlmodel import Session, select
 
 from campaigns import leases
 from campaigns.campaign import Cap
@@ -27,7 +28,7 @@ from campaigns.rules.candidate import Candidate
 from campaigns.rules.refusal import Rest
 from campaigns.slots import Slot
 from campaigns.store import close_attempt
-from campaigns.suppression_store import NewEntry, Scope, add_entries, let_rest, rest_no_more
+from campaigns.suppression_store import NewEntry, Scope, add_entries, let_rest, remove_entries, rest_no_more
 from campaigns.tables import LeadRow, SuppressionRow
 from campaigns.trunk import Trunk
 from campaigns.zones import is_zone
@@ -97,6 +98,40 @@ async def test_a_lead_that_comes_in_while_its_number_rests_is_called_after_that(
     assert report.added == 1
     assert await take(database, filled, 5, NOON + DAY) == []
     assert [one.number for one in await take(database, filled, 5, NOON + 100 * DAY)] == [NUMBER]
+
+
+@pytest.mark.parametrize(("promised", "due_at"), [(20 * DAY, 20 * DAY), (-DAY, timedelta(0)), (None, timedelta(0))])
+async def test_who_comes_off_a_list_is_called_when_promised(
+    database: Database, promised: timedelta | None, due_at: timedelta
+) -> None:
+    filled = await fill(database, 1)
+    number = "+12120000000"
+    callback_at = NOON + promised if promised is not None else None
+    values = {"status": LeadStatus.SUPPRESSED, "queue": None, "callback_at": callback_at}
+
+    def forbidden(session: Session) -> None:
+        add_entries(
+            session, [NewEntry(number)], scope=Scope.SYSTEM, scope_name="", source="x", added_by="x", now=NOON
+        )
+        session.connection().execute(update(LeadRow).values(**values))
+
+    await database.write(forbidden)
+    await database.write(
+        lambda session: remove_entries(session, [number], scope=Scope.SYSTEM, scope_name="", now=NOON)
+    )
+    lead = await database.read(lambda session: session.exec(select(LeadRow)).one())
+    assert (lead.status, lead.due_at, lead.callback_at) == (LeadStatus.NEW, NOON + due_at, callback_at)
+    assert len(await take(database, filled, 1, NOON + timedelta(minutes=1))) == int(not due_at)
+
+
+async def test_refused_rows_may_be_mended_and_come_in_again(database: Database, tmp_path: Path) -> None:
+    filled, path = await fill(database, 0), tmp_path / "list.csv"
+    path.write_text("phone,priority\n+1 212-555-0170,high\n")
+    assert (await import_list(database, path, filled.campaign.name, now=NOON)).refused_rows == 1
+    mended = (tmp_path / "list.csv.refused.csv").read_text().replace("high", "1")
+    assert "'+1 212" in mended
+    path.write_text(mended)
+    assert (await import_list(database, path, filled.campaign.name, now=NOON)).added == 1
 
 
 # Leads that change.
