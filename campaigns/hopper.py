@@ -27,7 +27,7 @@ from sqlmodel import Session, SQLModel, select
 from campaigns import attempt_history, queues, suppression_store
 from campaigns.attempt_history import Histories
 from campaigns.lead import LeadStatus, Queue, zones_from_json
-from campaigns.leases import Lease, Leased, candidate_of, lease_of
+from campaigns.leases import Lease, Leased, candidate_of, is_owed_an_agent, lease_of
 from campaigns.many import many, one_of
 from campaigns.passed_by import PassedBy
 from campaigns.queues import Group, QueuedLead
@@ -110,6 +110,7 @@ class Leasing:
         self._since = self._needed_since()
         self._looked = 0
         self._unfitted = 0
+        self._agentless = 0  # that no agent could be held for
         self._calls: dict[int, Sequence[PastCall]] = {}  # to a lead that may be called, where there are any
         self._taken: list[tuple[QueuedLead, Fit]] = []
         self._taken_of: defaultdict[str | tuple[str, str], list[tuple[QueuedLead, Fit]]] = defaultdict(list)
@@ -186,7 +187,7 @@ class Leasing:
         About a `share` of the slots that are left is likely to be theirs.
         """
         for group in groups:
-            where = group.queue, group.list_id, group.priority, self._trunks_at_hand
+            where = group.queue, group.list_id, group.priority, self._trunks_at_hand, self._idle_agents == frozenset()
             times, after = 1, self._passed_by.after(where, self._now)
             while self._slots.left and self._looked < LOOKED_AT_MOST:
                 likely = ceil(self._slots.left * share)
@@ -194,12 +195,12 @@ class Leasing:
                 wanted = min(times * (likely + spare), LOOKED_AT_MOST - self._looked)
                 found = queues.page(self._connection, self._campaign_id, group, after, wanted)
                 self._looked += len(found)
-                unfitted = self._unfitted
+                passed = self._unfitted + self._agentless
                 yield from self._allowed(found)
                 if len(found) < wanted:
                     break
                 after = found[-1].lead_id
-                if self._unfitted - unfitted >= WORTH_PASSING_BY:
+                if self._unfitted + self._agentless - passed >= WORTH_PASSING_BY:
                     self._passed_by.note(where, after, self._now)
                 times *= 4  # where many are put off, more are looked at in one go
 
@@ -212,6 +213,7 @@ class Leasing:
         histories = attempt_history.of(self._session, leads, self._since) if self._since else Histories()
         for lead in leads:
             if self._lacks_agent(lead):  # it keeps its place, and others go before it
+                self._agentless += 1
                 continue
             calls = self._calls_of(lead, histories)
             verdict = self._verdict(lead, calls, forbidden.get(lead.number, ()))
@@ -279,15 +281,9 @@ class Leasing:
 
     def _lacks_agent(self, lead: QueuedLead) -> bool:
         """Whether it is called only with an agent held for it, and none is idle that others have not got."""
-        if self._idle_agents is None or not self._is_owed_an_agent(lead) or self._callback_agent(lead) is not None:
+        if self._idle_agents is None or not _is_owed_an_agent(lead) or self._callback_agent(lead) is not None:
             return False
-        return sum(self._is_owed_an_agent(taken) for taken, _ in self._taken) >= len(self._idle_agents)
-
-    @staticmethod
-    def _is_owed_an_agent(lead: QueuedLead) -> bool:
-        if lead.callback_at is not None:
-            return True
-        return lead.history != NO_HISTORY and History.from_json(lead.history).abandoned_at is not None
+        return sum(map(_is_owed_an_agent, (taken for taken, _ in self._taken))) >= len(self._idle_agents)
 
     def _agent_verdict(self, lead: QueuedLead) -> Verdict | None:
         """What forbids a call-back that only one agent is to make; None if nothing does."""
@@ -397,6 +393,10 @@ class Leasing:
         for (caller_id, day), calls in shown.items():
             self._connection.execute(_show(self._session), {"caller_id": caller_id, "day": day, "calls": calls})
         return leases
+
+
+def _is_owed_an_agent(lead: QueuedLead) -> bool:
+    return is_owed_an_agent(History.from_json(lead.history), lead.callback_at)
 
 
 _shown_day = SQLModel.metadata.tables["caller_id_day"]

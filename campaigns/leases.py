@@ -16,7 +16,7 @@ from sqlalchemy import Connection, case, delete, func, update
 from sqlmodel import Session, SQLModel, col, select
 
 from campaigns import suppression_store
-from campaigns.disposition import Disposition
+from campaigns.disposition import REFUSED_BY_TRUNKS, Disposition
 from campaigns.lead import WITHDRAWN, LeadNumber, LeadStatus, Queue, numbers_from_json, zones_from_json
 from campaigns.recycle import History
 from campaigns.rules import suppression
@@ -49,6 +49,13 @@ class Lease:
     history: History = attrs.field(factory=History)
     callback_at: datetime | None = None  # promised to the person
     callback_agent: str | None = None  # and by that agent in person
+
+    @property
+    def refused_before(self) -> bool:
+        """Whether no trunk would carry the lead's last call either; that it is passed on now does not hide it."""
+        if self.last_disposition is Disposition.FAILED_OVER:
+            return any(self.history.tries.get(one.value) for one in REFUSED_BY_TRUNKS)
+        return self.last_disposition in REFUSED_BY_TRUNKS
 
 
 @attrs.frozen
@@ -100,6 +107,11 @@ class LeaseFacts(Protocol):
     def fields(self) -> str: ...
     @property
     def last_disposition(self) -> Disposition | None: ...
+
+
+def is_owed_an_agent(history: History, callback_at: datetime | None) -> bool:
+    """Whether a lead is called only with an agent held for it: who was abandoned, or was promised a call."""
+    return callback_at is not None or history.abandoned_at is not None
 
 
 def candidate_of(lead_id: int, lead: LeadFacts) -> Candidate:

@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from campaigns.campaign import Campaign
-from campaigns.disposition import REFUSED_BY_TRUNKS, Disposition
+from campaigns.disposition import Disposition
 from campaigns.leases import Lease
 from campaigns.opt_out import OptOut, by_key
 from campaigns.outcomes import default_name
@@ -100,7 +100,7 @@ class Attempt:
         self._switch = world.switches[lease.switch]
         self._gateway = world.gateways[lease.gateway]
         self._ending = Ending()
-        self._message: Message | None = None  # that is played to whoever answered
+        self._apology: Message | None = None  # that is played to whoever found no agent
         self._originated_at = world.clock.now()
         self._cancelled = False
         self._trunk_says = Sign.NEITHER
@@ -180,6 +180,11 @@ class Attempt:
         """Whether the call is left to itself when the daemon stops; the next life finds it."""
         return leg.bridged or (self._message is not None and leg.answered)
 
+    @property
+    def _message(self) -> Message | None:
+        """What is played to whoever answered, if anything."""
+        return self._apology
+
     def _opt_out(self, leg: Leg) -> OptOut | None:
         """What goes on the do-not-call list, if the person has pressed the key for it."""
         if self._message is None or not self._message.opted_out(leg):
@@ -244,11 +249,7 @@ class Attempt:
             return
         gateway, world, lease = self._gateway, self._world, self.lease
         self._trunk_says = sign = sign_of(gateway.settings, leg)
-        tries, last = lease.history.tries, lease.last_disposition
-        refused_before = last in REFUSED_BY_TRUNKS or (
-            last is Disposition.FAILED_OVER and any(tries.get(one.value) for one in REFUSED_BY_TRUNKS)
-        )
-        if gateway.heard(sign, self.uuid, failure_of(leg), refused_before=refused_before):
+        if gateway.heard(sign, self.uuid, failure_of(leg), refused_before=lease.refused_before):
             world.metrics.counts["gateways_parked"] += 1
         if sign is not Sign.FAULT:
             return
@@ -474,8 +475,8 @@ class Attempt:
         self._move(Phase.CLOSING)
         self._world.metrics.counts["abandoned"] += 1
         self._log.warning("abandoned", waited_seconds=self._campaign.connect_seconds)
-        self._message = apology(self._campaign, customer.leg)
-        await play_apology(customer, self._message, self._world.calls.longest_message_seconds, self._ask, self._tell)
+        self._apology = apology(self._campaign, customer.leg)
+        await play_apology(customer, self._apology, self._world.calls.longest_message_seconds, self._ask, self._tell)
 
     async def _see_it_end(self, customer: LegWatch) -> None:
         """The customer's channel is gone when this returns, or its outcome is unknown."""

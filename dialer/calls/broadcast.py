@@ -11,7 +11,7 @@ from campaigns.leases import Lease
 from dialer.calls.attempt import Attempt, Phase
 from dialer.calls.leg import Leg
 from dialer.calls.live_calls import LegWatch
-from dialer.calls.message import broadcast_message
+from dialer.calls.message import Message, broadcast_message
 from dialer.calls.originate import message_call
 from dialer.calls.playing import NOT_PLAYED, broadcast_ending, follow_message
 from dialer.calls.world import World
@@ -39,13 +39,16 @@ class Broadcast(Attempt):
     def _goes_on_alone(self, leg: Leg) -> bool:
         return leg.answered
 
+    @property
+    def _message(self) -> Message:  # whoever answers hears it, and may press keys, whatever we know of the call
+        return broadcast_message(self._campaign)
+
     async def _connect(self, customer: LegWatch) -> None:
         self._move(Phase.PLAYING)
-        self._message = broadcast_message(self._campaign)
         await follow_message(customer, self._message, self._world.calls.longest_message_seconds, self._tell)
 
     def _note_message(self, leg: Leg) -> None:
-        self._ending = broadcast_ending(leg, self._ending, broadcast_message(self._campaign))
+        self._ending = broadcast_ending(leg, self._ending, self._message)
         note_message(leg, self._ending, self.lease, self._campaign, self._world)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from campaigns.campaign import Campaign
 from campaigns.disposition import Disposition
-from campaigns.leases import Lease
+from campaigns.leases import Lease, is_owed_an_agent
 from dialer.calls.attempt import Attempt
 from dialer.calls.broadcast import Broadcast
 from dialer.calls.held import HeldAttempt, hold_agents
@@ -39,9 +39,8 @@ async def begin(
 
 
 def _is_owed_an_agent(lease: Lease) -> bool:
-    # A call that was skipped, or that a trunk would not carry, does not make up for it.
-    abandoned = lease.last_disposition is Disposition.ABANDONED or lease.history.abandoned_at is not None
-    return abandoned or lease.callback_at is not None
+    # The history has it since histories are kept.
+    return lease.last_disposition is Disposition.ABANDONED or is_owed_an_agent(lease.history, lease.callback_at)
 
 
 async def begin_held(

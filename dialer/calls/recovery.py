@@ -63,9 +63,7 @@ async def reconcile_legs(world: World, switch: Switch, snapshot: Snapshot) -> No
         before = watch.leg
         try:
             is_there = await exists(switch, before.uuid)
-            if not is_there and before == Leg(
-                before.uuid
-            ):  # its originate may be on its way: jobs overtake each other
+            if not is_there and before == Leg(before.uuid):  # nothing heard yet: jobs overtake each other
                 await trio.sleep(ON_ITS_WAY_SECONDS)
                 is_there = await exists(switch, before.uuid)
         except (UnavailableError, OutcomeUnknownError) as error:  # carried past the nursery, which would wrap it
@@ -132,10 +130,11 @@ async def resolve_attempt(
     switch = world.switches.get(row.switch)
     gateway = world.gateways.get(row.gateway)
     ending = Ending()
-    message: Message | None = None
     with world.live_calls.follow(row.uuid, row.switch) as watch:
         now_us = microseconds(world.clock.now())
         other_leg = snapshot.bridged_with.get(row.uuid, "")
+        is_broadcast = campaign.mode == "broadcast" and not other_leg
+        message = broadcast_message(campaign) if is_broadcast else None
         if switch is None or not await _still_there(switch, row.uuid):
             watch.become(Leg(row.uuid).gone(now_us))
             ending = Ending(unknown=True)
@@ -175,10 +174,9 @@ async def resolve_attempt(
                     await watch.wait_until(lambda leg: leg.complete)
             if watch.leg.bridged_us and not ending.agent and claim is not None:
                 ending = attrs.evolve(ending, agent=claim.extension)
-            if campaign.mode == "broadcast" and not watch.leg.bridged_us:
-                ending = broadcast_ending(watch.leg, ending, broadcast_message(campaign))
-            elif message is not None:
-                ending = apology_ending(watch.leg, ending, message)
+            if message is not None and not watch.leg.bridged_us:
+                ending_of = broadcast_ending if is_broadcast else apology_ending
+                ending = ending_of(watch.leg, ending, message)
             opt_out = _opt_out(row, watch.leg, message, campaign, world)
             await _write_down(left, watch.leg, ending, campaign, world, opt_out)
     if gateway is not None:
