@@ -73,6 +73,15 @@ class CampaignLease:
         return f"{self._prefix}campaign_lease:{team}"
 
 
+@attrs.frozen
+class _Dry:
+    """Nobody was found who may be called now: until when (the loop's time) that is believed, and why it is so."""
+
+    until: float
+    held_by: HeldBy
+    reason: str
+
+
 class CampaignRunner:
     """Runs one campaign. `attempts` are its calls in flight, those of an earlier runner among them."""
 
@@ -102,10 +111,7 @@ class CampaignRunner:
         self._wake = trio.Event()
         self._dispatcher = Dispatcher()
         self._passed_by = PassedBy()
-        # By switch: the trunks of one may carry leads that those of another may not.
-        self._hopper_empty_until: defaultdict[str, float] = defaultdict(float)
-        self._no_leads = False  # at the last look
-        self._without_leads, self._why_no_leads = HeldBy.LEADS, ""
+        self._dry: dict[str, _Dry] = {}  # by switch: the trunks of one may carry leads that those of another may not
 
     def __repr__(self) -> str:
         return f"<CampaignRunner {self.campaign.name} {len(self.attempts)} calls, {self.reason}>"
@@ -169,9 +175,10 @@ class CampaignRunner:
         decision, lag_seconds = await self._decide(switch)
         for uuid in decision.cancel:
             self.attempts[uuid].take_back()
+        dry = self._dry.get(switch)
         if not decision.calls:
-            if self._no_leads:  # and so it needs none of the agents that it shares
-                self.pacing.held_by = self._without_leads
+            if dry is not None:  # and so it needs none of the agents that it shares
+                self.pacing.held_by = dry.held_by
             if decision.held_by is HeldBy.RATE:
                 rate = self._world.throttle.rate
                 return f"this machine begins {rate:.0f} calls/s, and is {lag_seconds * 1000:.0f} ms behind"
@@ -180,9 +187,9 @@ class CampaignRunner:
         if not able:
             self.pacing.held_by = HeldBy.CHANNELS
             return "; ".join(f"{gateway.name} takes no calls: {gateway.trouble}" for gateway in gateways)
-        if trio.current_time() < self._hopper_empty_until[switch]:
-            self.pacing.held_by = self._without_leads
-            return self._why_no_leads
+        if dry is not None and trio.current_time() < dry.until:
+            self.pacing.held_by = dry.held_by
+            return dry.reason
         in_flight = sum(attempt.lease.switch == switch for attempt in self.attempts.values())
         calls, hindrance = broadcast.allowed(self.campaign, switch, self._world, decision.calls, in_flight)
         if not calls:
@@ -193,12 +200,16 @@ class CampaignRunner:
         if unfit:
             self.pacing.held_by = HeldBy.CHANNELS
             return unfit
-        placed = await self._place(calls, able)
+        placed = await self._place(switch, calls, able)
         self._world.throttle.begun(placed or 0)
         if placed is None:
             self.pacing.held_by = HeldBy.CHANNELS
             return "every gateway is at its limit of calls, or of calls per second"
-        return decision.reason if placed else self._why_no_leads
+        if not placed:
+            dry = self._dry[switch]
+            self.pacing.held_by = dry.held_by
+            return dry.reason
+        return decision.reason
 
     async def _decide(self, switch: str) -> tuple[Decision, float]:
         """What to do on `switch`, and how far this process is behind.
@@ -228,16 +239,17 @@ class CampaignRunner:
         )
         return self.pacing.decide(switch, view), lag_seconds
 
-    async def _place(self, calls: int, gateways: list[Gateway]) -> int | None:
-        """Places up to `calls` calls over `gateways` and says how many; None if no trunk had room."""
+    async def _place(self, switch: str, calls: int, gateways: list[Gateway]) -> int | None:
+        """Places up to `calls` calls over `gateways`, on `switch`, and says how many; None if no trunk had room."""
         found = await self._dispatcher.lease(calls, gateways, self._lease_for)
         if found is None:
             return None
-        self._no_leads = not found.leases and not found.more
-        if not found.leases:
-            if not found.more:  # else the next decision looks further
-                self._hopper_empty_until[gateways[0].settings.switch] = trio.current_time() + EMPTY_HOPPER_SECONDS
-            await self._say_why_no_leads()
+        if found.leases:
+            self._dry.pop(switch, None)
+        else:  # where there are more, the next decision looks further at once
+            until = trio.current_time() + (0.0 if found.more else EMPTY_HOPPER_SECONDS)
+            outlook = await self._ledger.outlook(self.campaign_id)
+            self._dry[switch] = _dry(outlook, self._world.clock.now(), until)
         for attempt in await begin(found.leases, self.campaign, self.campaign_id, self._world, self._moved):
             self.attempts[attempt.uuid] = attempt
             self.pacing.placed(attempt)
@@ -270,13 +282,6 @@ class CampaignRunner:
             return None
         return await self._world.roster.idle_agents(self.campaign.team_name, switch)
 
-    async def _say_why_no_leads(self) -> None:
-        now, outlook = self._world.clock.now(), await self._ledger.outlook(self.campaign_id)
-        self._without_leads, self._why_no_leads = HeldBy.LEADS, _why_no_leads(outlook, now)
-        if outlook.next_due_at is not None and outlook.next_due_at > now and not outlook.queued:
-            self._without_leads = HeldBy.HOURS
-        self.pacing.held_by = self._without_leads
-
     async def _run_attempt(self, attempt: Attempt) -> None:
         if self.stopping:
             attempt.take_back()
@@ -292,6 +297,12 @@ class CampaignRunner:
     def _moved(self, attempt: Attempt) -> None:
         self.pacing.moved(attempt)
         self.wake()
+
+
+def _dry(outlook: Outlook, now: datetime, until: float) -> _Dry:
+    """What to believe of a campaign with that `outlook` for which nobody was found. Pure."""
+    waits = outlook.next_due_at is not None and outlook.next_due_at > now and not outlook.queued
+    return _Dry(until, HeldBy.HOURS if waits else HeldBy.LEADS, _why_no_leads(outlook, now))
 
 
 def _why_no_leads(outlook: Outlook, now: datetime) -> str:

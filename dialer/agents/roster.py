@@ -10,7 +10,7 @@ import contextlib
 import json
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -193,6 +193,7 @@ class Roster:
 
         A token that holds an agent gets the same again.
         """
+        await self._pay(tokens)
         granted = await self._do("claim", campaign, switch, self._lease_ms, *tokens)
         return [self._claimed(token, one, campaign, switch) for token, one in zip(tokens, granted, strict=False)]
 
@@ -202,6 +203,7 @@ class Roster:
 
         A token that holds an agent gets the same again.
         """
+        await self._pay(wanted)
         words = [word for pair in wanted.items() for word in pair]
         granted = await self._do("claim_named", campaign, switch, self._lease_ms, *words)
         return [
@@ -211,7 +213,7 @@ class Roster:
     def _claimed(self, token: str, granted: Sequence[str], campaign: str, switch: str) -> Claim:
         extension, leg, phones = granted
         self._held[token] = _Held(extension)
-        self._owed.pop(token, None)  # it holds the agent again
+        self._owed.pop(token, None)  # a debt whose payment failed meanwhile: it holds an agent again
         for watcher in self._watchers:
             watcher.agent_claimed(extension, campaign, switch)
         return Claim(token, extension, leg, Phones(phones))
@@ -328,10 +330,11 @@ class Roster:
             log.error("agent_release_failed", agent=claim.extension, attempt=claim.token, error=str(error))
         self._tell_freed()
 
-    async def _release_owed(self) -> None:
-        for token in list(self._owed):
+    async def _pay(self, tokens: Iterable[str]) -> None:
+        """Gives back what `tokens` owe. Whoever claims again does so first: what is owed frees the agent it holds."""
+        for token in tokens:
             owed = self._owed.pop(token, None)
-            if owed is None:  # it has claimed again meanwhile
+            if owed is None:
                 continue
             try:
                 await self._do("release", token, *owed)
@@ -378,7 +381,7 @@ class Roster:
         After Redis was away, or the clock was set forward, a sweep would take conversations for dead that are going
         on, and mistrust the legs of those that are over.
         """
-        await self._release_owed()
+        await self._pay(list(self._owed))
         for token, held in list(self._held.items()):
             if held.bridged and not held.told:  # Redis was away when the conversation began
                 await self._do("bridged", token, self._lease_ms)

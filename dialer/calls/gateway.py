@@ -192,13 +192,14 @@ class Gateways:
         """From now on there are these trunks. Calls on one that is gone go on."""
         self._by_name = {}
         for one in settings:
-            gateway = self._by_name[one.name] = self._ever.setdefault(one.name, self._make(one))
+            gateway = self._by_name[one.name] = self._ever[one.name] = self._ever.get(one.name) or self._make(one)
             was = gateway.settings
             if (was.switch, was.sofia_name) != (one.switch, one.sofia_name):  # another trunk under the same name
                 gateway.line, gateway.health = Line(), Health()
             gateway.settings = one
 
     def __getitem__(self, name: str) -> Gateway:
+        """The trunk called `name`, also one that is gone: a call may have been leased for it by then."""
         return self._ever[name]
 
     def get(self, name: str) -> Gateway | None:

@@ -108,7 +108,7 @@ class _Forecast:
         later, variance, answers, shortage, spread = self._fresh_risk
         more = added * later
         answers = answers + more
-        deviation = np.sqrt(spread + added * variance + self._level_variance * answers * answers)
+        deviation = self._deviation(answers, spread + added * variance)
         return float(self._fresh_likely @ normal_cdf((shortage + more) / deviation))
 
     def risk_of(self, chances: Floats) -> float:
@@ -116,15 +116,17 @@ class _Forecast:
         own = self._later(chances)
         fewer, variance = self._taken + own, self._taken_variance + own * (1 - own)
         seconds, likely = self._weights(chances)
-        answers = self._answers - fewer
-        spread = np.maximum(self._spread - variance, _OTHER_VARIANCE)
-        deviation = np.sqrt(spread + self._level_variance * answers * answers)
+        deviation = self._deviation(self._answers - fewer, np.maximum(self._spread - variance, _OTHER_VARIANCE))
         return float(likely @ normal_cdf((0.5 - self._surplus - fewer)[seconds] / deviation[seconds]))
 
     def highest_risk(self) -> float:
         """No call that rings has a higher one, whenever it is answered."""
-        deviation = np.sqrt(self._spread + self._level_variance * self._answers**2)
-        return float(normal_cdf((0.5 - self._surplus) / deviation).max())
+        return float(normal_cdf((0.5 - self._surplus) / self._deviation(self._answers, self._spread)).max())
+
+    def _deviation(self, answers: Floats, spread: Floats) -> Floats:
+        """The standard deviation of `answers`, of which each varies by itself and all of them vary together."""
+        deviation: Floats = np.sqrt(spread + self._level_variance * answers * answers)
+        return deviation
 
     def take(self, chances: Floats) -> None:
         """A call with these chances is not there any more."""

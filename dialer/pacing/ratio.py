@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from dialer.pacing.budget import Budget
 from dialer.pacing.demand import Demand
 from dialer.pacing.pacer import Decision, HeldBy, View, clipped, floor_of
@@ -37,6 +39,6 @@ class Ratio:
             limit = f"{self._budget.limit:.1%} of those who answer may be abandoned"
             return clipped(floor, f"progressive: no more than {limit}", HeldBy.BUDGET, view)
         wanted = max(floor, int(self._calls_per_agent * idle) - view.ringing)
-        calls = next((more for more in range(wanted, floor, -1) if not spent(more)), floor)
+        calls = floor + bisect_left(range(floor + 1, wanted + 1), True, key=spent)
         reason = f"{self._calls_per_agent:g} calls for each of {view.idle_agents} idle agents, {view.ringing} ring"
         return clipped(calls, reason, HeldBy.AGENTS, view)
