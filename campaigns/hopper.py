@@ -24,7 +24,7 @@ from sqlalchemy import bindparam, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, select
 
-from campaigns import attempt_history, queues, suppression_store
+from campaigns import attempt_history, forbidden_leads, queues, suppression_store
 from campaigns.attempt_history import Histories
 from campaigns.lead import LeadStatus, Queue, zones_from_json
 from campaigns.leases import Lease, Leased, candidate_of, is_owed_an_agent, lease_of
@@ -115,7 +115,8 @@ class Leasing:
         self._taken: list[tuple[QueuedLead, Fit]] = []
         self._taken_of: defaultdict[str | tuple[str, str], list[tuple[QueuedLead, Fit]]] = defaultdict(list)
         self._put_off: dict[tuple[datetime, str], list[int]] = defaultdict(list)
-        self._ended: dict[LeadStatus, list[int]] = defaultdict(list)
+        self._exhausted: list[int] = []
+        self._forbidden: list[int] = []  # for good
         self._blocked: Counter[str] = Counter()
         self._places: dict[tuple[str, str | None], Verdict] = {}
         self._alike: dict[tuple[str, str | None, int], Verdict] = {}
@@ -302,9 +303,9 @@ class Leasing:
     def _note(self, lead: QueuedLead, verdict: Verdict) -> None:
         self._blocked[verdict.rule] += 1
         if verdict.rule == "attempts":  # the manager has lowered it since
-            self._ended[LeadStatus.EXHAUSTED].append(lead.lead_id)
+            self._exhausted.append(lead.lead_id)
         elif verdict.rule == "suppressed" and verdict.allowed_at is None:
-            self._ended[LeadStatus.SUPPRESSED].append(lead.lead_id)
+            self._forbidden.append(lead.lead_id)
         else:
             self._put_off[verdict.allowed_at or self._now + _NO_MOMENT_YET, verdict.rule].append(lead.lead_id)
 
@@ -340,8 +341,9 @@ class Leasing:
         for (moment, rule), ids in self._put_off.items():
             values = {"queue": None, "due_at": moment, "put_off_by": rule, "updated_at": self._now}
             queues.change(self._connection, ids, values)
-        for status, ids in self._ended.items():
-            queues.change(self._connection, ids, {"queue": None, "status": status, "updated_at": self._now})
+        exhausted = {"queue": None, "status": LeadStatus.EXHAUSTED, "updated_at": self._now}
+        queues.change(self._connection, self._exhausted, exhausted)
+        forbidden_leads.go_on(self._session, self._campaign, self._forbidden, self._now)
 
     def _write_taken(self) -> list[Lease]:
         if not self._taken:

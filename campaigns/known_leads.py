@@ -32,6 +32,7 @@ class KnownByKey(Known):
 
     status: LeadStatus
     number: str
+    numbers: str
     put_off_by: str | None
 
     @property
@@ -66,10 +67,12 @@ _IN_CAMPAIGN: Final = _known_by(_lead.c.campaign_id + 0 == bindparam("_campaign_
 
 
 def known_keys(
-    session: Session, campaign_row_id: int, keys: Sequence[str], unique_in: UniqueIn
+    session: Session, campaign_row_id: int, keys: Sequence[str], unique_in: UniqueIn, *, to_change: bool = False
 ) -> Mapping[str, Sequence[KnownByKey]]:
-    """The leads whose external key is one of `keys`."""
+    """The leads whose external key is one of `keys`; those `to_change` nobody else changes in this transaction."""
     query = _KEYS_ANYWHERE if unique_in == "everywhere" else _KEYS_IN_CAMPAIGN
+    if to_change:
+        query = query.order_by(_lead.c.id).with_for_update(of=_lead)
     found: dict[str, list[KnownByKey]] = {}
     values = {"_keys": many(keys), "_campaign_id": campaign_row_id}
     for key, *rest in session.connection().execute(query, values).all():
@@ -77,7 +80,7 @@ def known_keys(
     return found
 
 
-_KEY_COLUMNS: Final = ("external_key", "id", "campaign_id", "list_id", "status", "number", "put_off_by")
+_KEY_COLUMNS: Final = ("external_key", "id", "campaign_id", "list_id", "status", "number", "numbers", "put_off_by")
 
 
 def _known_by_key(where: ColumnElement[bool]) -> Select[Any]:

@@ -81,7 +81,7 @@ def campaign_of(session: Session, campaign_id: int) -> Campaign:
 def before(lead: LeadRow) -> dict[str, Any]:
     """What of `lead` the step after a call changes, and what another step must begin from instead of this one."""
     return {
-        "number_no": lead.number_no,
+        "number": lead.number,
         "history": lead.history,
         "callback_at": lead.callback_at.isoformat() if lead.callback_at is not None else None,
         "callback_agent": lead.callback_agent,
@@ -90,8 +90,9 @@ def before(lead: LeadRow) -> dict[str, Any]:
 
 def turn_of(lead: LeadRow, attempt_no: int, gateway: str, as_it_was: Mapping[str, Any]) -> Tried:
     """The attempt at `lead`, before which it was as `before` has told."""
-    numbers, number_no = numbers_from_json(lead.numbers), as_it_was["number_no"]
-    zones = numbers[number_no].zones if number_no < len(numbers) else tuple(json.loads(lead.zones))
+    numbers, called = numbers_from_json(lead.numbers), as_it_was.get("number")
+    number_no = next((place for place, one in enumerate(numbers) if one.number == called), 0)
+    zones = numbers[number_no].zones if numbers else tuple(json.loads(lead.zones))
     callback_at = as_it_was["callback_at"]
     return Tried(
         attempt_no=attempt_no,

@@ -37,7 +37,7 @@ class History:
 
     `tries` counts outcomes by name, the agents' own among them. `parts` of the day have been tried of late.
     `failed_gateways` would not carry the call that is being placed. `callback_tries` calls have been made at the
-    promised call-back. `dead_numbers` (places in the lead's numbers) have no further turn. The moments are those at
+    promised call-back. `dead_numbers` (E.164) have no further turn. The moments are those at
     which the person last refused, was last abandoned and not spoken to since, and was last taken for a machine.
     """
 
@@ -45,7 +45,7 @@ class History:
     parts: tuple[str, ...] = ()
     failed_gateways: tuple[str, ...] = ()
     callback_tries: int = 0
-    dead_numbers: tuple[int, ...] = ()
+    dead_numbers: tuple[str, ...] = ()
     refused_at: datetime | None = None
     abandoned_at: datetime | None = None
     machine_at: datetime | None = None
@@ -68,7 +68,7 @@ class History:
             parts=tuple(value.get("parts", ())),
             failed_gateways=tuple(value.get("failed_gateways", ())),
             callback_tries=value.get("callback_tries", 0),
-            dead_numbers=tuple(value.get("dead_numbers", ())),
+            dead_numbers=tuple(one for one in value.get("dead_numbers", ()) if isinstance(one, str)),  # once, places
             refused_at=_moment(value.get("refused_at")),
             abandoned_at=_moment(value.get("abandoned_at")),
             machine_at=_moment(value.get("machine_at")),
@@ -83,16 +83,16 @@ _NONE: Final = History()
 class NextStep:
     """What becomes of a lead: `due_at` is set exactly when `status` is WAITING; `reason` is for a person to read.
 
-    `number_no` says which of the lead's numbers has its turn. `queue_urgent`: before all others, because it was its
-    turn already. `callback_at` is set while a call-back is promised, and `callback_agent` if by that agent in person.
-    `rest` is what the number is to have from all calls on behalf of the seller.
+    `number` has its turn, if the lead still has it then; None: the same as before. `queue_urgent`: before all others,
+    because it was its turn already. `callback_at` is set while a call-back is promised, and `callback_agent` if by
+    that agent in person. `rest` is what the number is to have from all calls on behalf of the seller.
     """
 
     status: LeadStatus
     due_at: datetime | None
     reason: str
     queue_urgent: bool = False
-    number_no: int = 0
+    number: str | None = None
     history: History = _NONE
     callback_at: datetime | None = None
     callback_agent: str | None = None
@@ -105,7 +105,7 @@ class NextStep:
             "due_at": _text(self.due_at),
             "reason": self.reason,
             "queue_urgent": self.queue_urgent,
-            "number_no": self.number_no,
+            "number": self.number,
             "history": self.history.to_json(),
             "callback_at": _text(self.callback_at),
             "callback_agent": self.callback_agent,
@@ -120,7 +120,7 @@ class NextStep:
             _moment(value["due_at"]),
             value["reason"],
             queue_urgent=value.get("queue_urgent", False),
-            number_no=value.get("number_no", 0),
+            number=value.get("number"),
             history=History.from_json(value.get("history", "{}")),
             callback_at=_moment(value.get("callback_at")),
             callback_agent=value.get("callback_agent"),
@@ -196,7 +196,7 @@ def _step_after(disposition: Disposition, turn: Turn, campaign: Campaign, now: d
             history = attrs.evolve(history, machine_at=now)
     if disposition in _FINAL:
         status, reason = _FINAL[disposition]
-        return NextStep(status, None, reason, number_no=turn.number_no, history=history)
+        return NextStep(status, None, reason, number=_number(turn), history=history)
     retries = campaign.retries
     if disposition in _NOBODY_THERE:
         history = attrs.evolve(history, parts=_parts_tried(turn, campaign, now))
@@ -245,14 +245,14 @@ def _step_of_outcome(
     callback_at: datetime | None,
     callback_agent: str | None,
 ) -> NextStep:
-    name, number_no = outcome.name, turn.number_no
+    name, number = outcome.name, _number(turn)
     history = attrs.evolve(_after(turn, name), callback_tries=0, abandoned_at=None)
     match outcome.then:
         case "done":
-            return NextStep(LeadStatus.DONE, None, name, number_no=number_no, history=history)
+            return NextStep(LeadStatus.DONE, None, name, number=number, history=history)
         case "do_not_call":
             reason = f"{name}: wants no more calls"
-            return NextStep(LeadStatus.DEAD, None, reason, number_no=number_no, history=history)
+            return NextStep(LeadStatus.DEAD, None, reason, number=number, history=history)
         case "callback":
             if callback_at is None or callback_at.tzinfo is None:
                 raise ValueError(f"a call-back needs an aware moment, and has {callback_at!r}")
@@ -260,7 +260,7 @@ def _step_of_outcome(
                 LeadStatus.WAITING,
                 callback_at,
                 f"{name}: {callback_agent or 'anybody'} is to call back",
-                number_no=number_no,
+                number=number,
                 history=history,
                 callback_at=callback_at,
                 callback_agent=callback_agent,
@@ -296,7 +296,7 @@ def _again(rule: _Rule, history: History, turn: Turn, campaign: Campaign, now: d
     attempts_made, allowed = turn.attempt_no - (not rule.counted), campaign.retries.max_attempts
     if rest == NEVER:
         reason = f"{rule.name}: the campaign tries such a number no more"
-        return NextStep(LeadStatus.DEAD, None, reason, number_no=turn.number_no, history=history)
+        return NextStep(LeadStatus.DEAD, None, reason, number=_number(turn), history=history)
     due_at = now + timedelta(seconds=rest)
     if turn.callback_at is not None:
         tries = history.callback_tries + rule.counted
@@ -305,7 +305,7 @@ def _again(rule: _Rule, history: History, turn: Turn, campaign: Campaign, now: d
                 LeadStatus.WAITING,
                 due_at,
                 f"{rule.name} on a promised call-back, again in {rest:g} s",
-                number_no=number_no,
+                number=_number(turn, number_no),
                 history=attrs.evolve(history, callback_tries=tries),
                 callback_at=due_at,
                 callback_agent=turn.callback_agent,
@@ -313,28 +313,35 @@ def _again(rule: _Rule, history: History, turn: Turn, campaign: Campaign, now: d
         history = attrs.evolve(history, callback_tries=0)
     reason = f"{rule.name} on attempt {attempts_made} of {allowed}"
     if attempts_made >= allowed:
-        return NextStep(LeadStatus.EXHAUSTED, None, reason, number_no=number_no, history=history)
+        return NextStep(LeadStatus.EXHAUSTED, None, reason, number=_number(turn, number_no), history=history)
     if 0 < rule.most <= history.tries[rule.name]:
         reason = f"{rule.name} as often as the campaign tries it, {rule.most}"
-        return NextStep(LeadStatus.EXHAUSTED, None, reason, number_no=number_no, history=history)
+        return NextStep(LeadStatus.EXHAUSTED, None, reason, number=_number(turn, number_no), history=history)
     again = f"in {rest:g} s"
     if rule.spread and number_no <= turn.number_no:  # not on the way through the lead's numbers
         zone = _zone(turn, campaign, number_no)
         spread = another_part(due_at, zone, history.parts) if zone is not None else due_at
         if zone is not None and spread != due_at:
             due_at, again = spread, f"in the {part_of(spread, zone)}"
-    return NextStep(LeadStatus.WAITING, due_at, f"{reason}, again {again}", number_no=number_no, history=history)
+    return NextStep(
+        LeadStatus.WAITING, due_at, f"{reason}, again {again}", number=_number(turn, number_no), history=history
+    )
+
+
+def _number(turn: Turn, place: int | None = None) -> str | None:
+    """The number at `place` among the lead's, or the one just called; None where there is only one."""
+    return turn.numbers[turn.number_no if place is None else place].number if turn.numbers else None
 
 
 def _number_and_rest(rule: _Rule, history: History, turn: Turn) -> tuple[int, Delay, History]:
     """Which number has the next turn, after what rest, and the history with the number that is never to have one."""
-    if rule.onward == NEVER:
+    if rule.onward == NEVER or not turn.numbers:
         return turn.number_no, rule.own, history
     dead = set(history.dead_numbers)
     if rule.own == NEVER:
-        dead.add(turn.number_no)
+        dead.add(turn.numbers[turn.number_no].number)
         history = attrs.evolve(history, dead_numbers=tuple(sorted(dead)))
-    alive = [place for place in range(max(len(turn.numbers), 1)) if place not in dead]
+    alive = [place for place, one in enumerate(turn.numbers) if one.number not in dead]
     if not alive:
         return turn.number_no, NEVER, history
     following = next((place for place in alive if place > turn.number_no), None)
@@ -354,7 +361,7 @@ def _failed_over(turn: Turn, campaign: Campaign, now: datetime) -> NextStep:
         now,
         f"{turn.gateway} would not carry it, another trunk is to",
         queue_urgent=True,
-        number_no=turn.number_no,
+        number=_number(turn),
         history=attrs.evolve(turn.history, failed_gateways=failed),
         callback_at=turn.callback_at,
         callback_agent=turn.callback_agent,
@@ -366,7 +373,7 @@ def _failed_over(turn: Turn, campaign: Campaign, now: datetime) -> NextStep:
     reason = f"none of its trunks would carry it: {', '.join(failed)}"
     rest = campaign.retries.delay_seconds.congestion
     if rest == NEVER or history.tries[Disposition.FAILED_OVER.value] >= campaign.retries.max_attempts:
-        return NextStep(LeadStatus.EXHAUSTED, None, reason, number_no=turn.number_no, history=history)
+        return NextStep(LeadStatus.EXHAUSTED, None, reason, number=_number(turn), history=history)
     due_at = now + timedelta(seconds=rest)
     return attrs.evolve(step, due_at=due_at, reason=reason, queue_urgent=False, history=history)
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import attrs
 from sqlmodel import Session
 
-from campaigns import store, suppression_store
+from campaigns import forbidden_leads, store, suppression_store
 from campaigns.campaign import Campaign, zone_info
 from campaigns.lead import LeadStatus
 from campaigns.opt_out import by_agent
@@ -124,7 +124,8 @@ class _Saying:
         if rest is not None:
             suppression_store.let_rest(self._session, number, rest, attempt=uuid, now=said_at)
         else:
-            suppression_store.rest_no_more(self._session, number, self._campaign.seller, attempt=uuid, now=said_at)
+            gone = suppression_store.rest_no_more(self._session, number, self._campaign.seller, attempt=uuid)
+            forbidden_leads.allowed_again(self._session, gone, said_at)
         return rest
 
     def _check_in_time(self) -> None:

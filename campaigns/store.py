@@ -239,7 +239,7 @@ _CLOSE_ATTEMPT = (
     )
 )
 _INSERT_CDR = insert(_cdr)
-_NUMBERS = select(_lead.c.numbers, _lead.c.number_no).where(_lead.c.id == bindparam("_id"))
+_NUMBERS = select(_lead.c.numbers, _lead.c.number).where(_lead.c.id == bindparam("_id"))
 _withdrawn = _lead.c.put_off_by == WITHDRAWN
 _STEP_LEAD = (
     update(_lead)
@@ -314,10 +314,12 @@ def step_lead(
             "_now": now,
         },
     )
-    numbers, number_no = connection.execute(_NUMBERS, {"_id": lead_id}).one()
-    several = numbers_from_json(numbers)
-    if step.number_no != number_no and step.number_no < len(several):  # else it has got other numbers since
-        number = several[step.number_no]
+    if step.number is None:
+        return
+    numbers, current = connection.execute(_NUMBERS, {"_id": lead_id}).one()
+    several = {one.number: (place, one) for place, one in enumerate(numbers_from_json(numbers))}
+    if step.number != current and step.number in several:  # else it has got other numbers since
+        place, number = several[step.number]
         connection.execute(
             update(_lead)
             .where(_lead.c.id == lead_id)
@@ -326,7 +328,7 @@ def step_lead(
                 zones=json.dumps(number.zones),
                 kind=number.kind,
                 region=number.region,
-                number_no=step.number_no,
+                number_no=place,
             )
         )
 

@@ -12,24 +12,21 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import attrs
-from sqlalchemy import bindparam, case, delete, func, or_, select, update
+from sqlalchemy import bindparam, delete, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, col
 
-from campaigns.lead import LeadStatus, Queue
 from campaigns.many import many, one_of
 from campaigns.rules import refusal
 from campaigns.rules.candidate import SuppressionEntry
 from campaigns.rules.refusal import Rest
-from campaigns.rules.suppression import RULE
-from campaigns.tables import LeadRow, SuppressionRow
+from campaigns.tables import SuppressionRow
 from dialer.errors import InputRefusedError
 
 _PATTERN: Final = re.compile(r"\+[0-9]{1,15}")
-_LONGEST: Final = 16  # characters of a number in E.164
 _suppression = SQLModel.metadata.tables["suppression"]
 _KNOWN: Final = select(_suppression.c.pattern, _suppression.c.is_prefix).where(
     one_of(_suppression.c.pattern, "_patterns"),
@@ -121,53 +118,25 @@ def add_entries(
     return sum((row["pattern"], row["is_prefix"]) not in known for row in rows)
 
 
-def remove_entries(session: Session, patterns: Sequence[str], *, scope: Scope, scope_name: str, now: datetime) -> int:
-    """Allow `patterns` again in that scope; how many were forbidden.
+class Gone(NamedTuple):
+    """An entry that was taken away."""
 
-    Leads that rest for them are looked at anew; those that were promised a call, when it is due.
-    """
-    gone = (
-        session.connection()
-        .execute(
-            delete(SuppressionRow)
-            .where(
-                col(SuppressionRow.pattern).in_(patterns),
-                col(SuppressionRow.scope) == scope.value,
-                col(SuppressionRow.scope_name) == scope_name,
-            )
-            .returning(col(SuppressionRow.pattern), col(SuppressionRow.is_prefix))
+    pattern: str
+    is_prefix: bool
+
+
+def remove_entries(session: Session, patterns: Sequence[str], *, scope: Scope, scope_name: str) -> Sequence[Gone]:
+    """Allow `patterns` again in that scope; those that were forbidden."""
+    gone = session.connection().execute(
+        delete(SuppressionRow)
+        .where(
+            col(SuppressionRow.pattern).in_(patterns),
+            col(SuppressionRow.scope) == scope.value,
+            col(SuppressionRow.scope_name) == scope_name,
         )
-        .all()
+        .returning(col(SuppressionRow.pattern), col(SuppressionRow.is_prefix))
     )
-    called, promised = col(LeadRow.attempts) > 0, col(LeadRow.callback_at)
-    in_future = promised > now
-    for pattern, is_prefix in gone:
-        number = col(LeadRow.number)
-        last = pattern.ljust(_LONGEST, "9")
-        session.connection().execute(
-            update(LeadRow)
-            .where(
-                number.between(pattern, last) if is_prefix else number == pattern,
-                or_(
-                    col(LeadRow.status) == LeadStatus.SUPPRESSED,
-                    col(LeadRow.put_off_by).in_((RULE, refusal.RULE))
-                    & col(LeadRow.status).in_((LeadStatus.NEW, LeadStatus.WAITING)),
-                ),
-            )
-            .values(
-                status=case((called, LeadStatus.WAITING), else_=LeadStatus.NEW),
-                queue=case(
-                    (in_future, None),
-                    (promised.is_not(None), Queue.CALLBACK.value),
-                    (called, Queue.RETRY.value),
-                    else_=Queue.NEW.value,
-                ),
-                due_at=case((in_future, promised), else_=now),
-                put_off_by=None,
-                updated_at=now,
-            )
-        )
-    return len(gone)
+    return [Gone(*row) for row in gone]
 
 
 def let_rest(session: Session, number: str, rest: Rest, *, attempt: str, now: datetime) -> None:
@@ -195,12 +164,13 @@ def let_rest(session: Session, number: str, rest: Rest, *, attempt: str, now: da
     )
 
 
-def rest_no_more(session: Session, number: str, seller: str | None, *, attempt: str, now: datetime) -> None:
+def rest_no_more(session: Session, number: str, seller: str | None, *, attempt: str) -> Sequence[Gone]:
     """It was no refusal, what was said in `attempt`: its entry goes, if there is one."""
     scope, scope_name = scope_of(seller)
     row = _exact(session, number, scope, scope_name)
-    if row is not None and (row.source, row.reason) == (refusal.SOURCE, _refused_in(attempt)):
-        remove_entries(session, [number], scope=scope, scope_name=scope_name, now=now)
+    if row is None or (row.source, row.reason) != (refusal.SOURCE, _refused_in(attempt)):
+        return ()
+    return remove_entries(session, [number], scope=scope, scope_name=scope_name)
 
 
 def _refused_in(attempt: str) -> str:

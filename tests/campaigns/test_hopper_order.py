@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import insert, update
 from sqlmodel import Session, col, select
 
-from campaigns import hopper, suppression_store
+from campaigns import forbidden_leads, hopper, suppression_store
 from campaigns import passed_by as passed_by_module
 from campaigns.campaign import CallingHours, Campaign, Cap, Day
 from campaigns.database import Database, open_database
@@ -225,9 +225,7 @@ async def test_nobody_on_a_do_not_call_list_of_its_scope_is_leased(
         assert leased.blocked == {"suppressed": 1}
         assert (await lead_of(database, 1)).status is LeadStatus.SUPPRESSED
         assert await database.write(
-            lambda s: suppression_store.remove_entries(
-                s, [pattern.removesuffix("*")], scope=scope, scope_name=name, now=NOON
-            )
+            lambda s: forbidden_leads.allow(s, [pattern.removesuffix("*")], scope=scope, scope_name=name, now=NOON)
         )
         assert ids(await ask(database, filled, 1)) == [1]
 
@@ -246,7 +244,7 @@ async def test_who_was_put_off_for_an_entry_is_called_once_it_is_gone(database: 
     await forbid(database, "+12120000000", expires_at=NOON + timedelta(days=30))
     assert ids(await ask(database, filled, 1)) == []
     await database.write(
-        lambda s: suppression_store.remove_entries(s, ["+12120000000"], scope=Scope.SYSTEM, scope_name="", now=NOON)
+        lambda s: forbidden_leads.allow(s, ["+12120000000"], scope=Scope.SYSTEM, scope_name="", now=NOON)
     )
     assert ids(await ask(database, filled, 1)) == [1]
 

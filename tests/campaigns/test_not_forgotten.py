@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import Session, select
 
-from campaigns import leases
+from campaigns import forbidden_leads, leases
 from campaigns.campaign import Cap
 from campaigns.database import Database
 from campaigns.disposition import Disposition
@@ -28,7 +28,7 @@ from campaigns.rules.candidate import Candidate
 from campaigns.rules.refusal import Rest
 from campaigns.slots import Slot
 from campaigns.store import close_attempt
-from campaigns.suppression_store import NewEntry, Scope, add_entries, let_rest, remove_entries, rest_no_more
+from campaigns.suppression_store import NewEntry, Scope, add_entries, let_rest, rest_no_more
 from campaigns.tables import LeadRow, SuppressionRow
 from campaigns.trunk import Trunk
 from campaigns.zones import is_zone
@@ -83,7 +83,7 @@ async def test_a_refusal_that_was_none_takes_no_entry_of_others_along(database: 
     rest = Rest("acme", NOON + 61 * DAY)
     await database.write(lambda session: let_rest(session, NUMBER, rest, attempt="a", now=NOON))
     assert await entry(database) == ("register", rest.until)
-    await database.write(lambda session: rest_no_more(session, NUMBER, "acme", attempt="a", now=NOON))
+    await database.write(lambda session: rest_no_more(session, NUMBER, "acme", attempt="a"))
     assert await entry(database) == ("register", rest.until)
 
 
@@ -117,7 +117,7 @@ async def test_who_comes_off_a_list_is_called_when_promised(
 
     await database.write(forbidden)
     await database.write(
-        lambda session: remove_entries(session, [number], scope=Scope.SYSTEM, scope_name="", now=NOON)
+        lambda session: forbidden_leads.allow(session, [number], scope=Scope.SYSTEM, scope_name="", now=NOON)
     )
     lead = await database.read(lambda session: session.exec(select(LeadRow)).one())
     assert (lead.status, lead.due_at, lead.callback_at) == (LeadStatus.NEW, NOON + due_at, callback_at)

@@ -141,15 +141,16 @@ def test_which_number_is_next(
     next_no: int,
     seconds: float | None,
 ) -> None:
-    turn = Tried(1, numbers=NUMBERS, number_no=number_no, history=History(dead_numbers=dead))
+    gone = tuple(NUMBERS[place].number for place in dead)
+    turn = Tried(1, numbers=NUMBERS, number_no=number_no, history=History(dead_numbers=gone))
     step = next_step(disposition, turn, with_retries(**settings), NOW)
-    assert (step.status, step.number_no) == (status, next_no)
+    assert (step.status, step.number) == (status, NUMBERS[next_no].number)
     assert step.due_at == (None if seconds is None else NOW + timedelta(seconds=seconds))
 
 
 def test_a_dead_number_stays_dead_and_a_single_one_ends_the_lead() -> None:
     step = next_step(Disposition.INVALID_NUMBER, Tried(1, numbers=NUMBERS), CAMPAIGN, NOW)
-    assert step.history.dead_numbers == (0,)
+    assert step.history.dead_numbers == (NUMBERS[0].number,)
     alone = next_step(Disposition.INVALID_NUMBER, Tried(1), CAMPAIGN, NOW)
     assert alone.status is LeadStatus.DEAD
 
@@ -207,12 +208,15 @@ def test_the_next_number_is_not_spread_but_the_next_round_is_where_its_first_num
     far = (LeadNumber("+442071838750", ("Europe/London",)), LeadNumber("+12125550100", ("America/New_York",)))
     campaign = with_retries(spread_parts=True, next_number=MINUTE_ON)
     first = next_step(Disposition.NO_ANSWER, Tried(1, numbers=far, zones=far[0].zones), campaign, NOW)
-    assert (first.number_no, first.due_at) == (1, NOW + timedelta(minutes=1))
+    assert (first.number, first.due_at) == (far[1].number, NOW + timedelta(minutes=1))
     assert first.history.parts == ("evening",)
     again = Tried(2, numbers=far, number_no=1, zones=far[1].zones, history=first.history)
     second = next_step(Disposition.NO_ANSWER, again, campaign, NOW)
     assert second.history.parts == ("evening", "afternoon")
-    assert (second.number_no, second.due_at) == (0, datetime(2026, 11, 24, 8, tzinfo=UTC))  # London's morning
+    assert (second.number, second.due_at) == (
+        far[0].number,
+        datetime(2026, 11, 24, 8, tzinfo=UTC),
+    )  # London's morning
 
 
 def test_a_number_that_is_nowhere_has_no_parts() -> None:
@@ -280,7 +284,7 @@ def test_what_is_final_ends_a_call_back_too(disposition: Disposition) -> None:
 def test_a_trunk_that_would_not_carry_it_hands_over_to_the_next_at_once() -> None:
     campaign = CAMPAIGN.model_copy(update={"gateways": ("a", "b", "c")})
     first = next_step(Disposition.FAILED_OVER, Tried(3, "a", NUMBERS, 1), campaign, NOW)
-    assert (first.status, first.due_at, first.queue_urgent, first.number_no) == ("waiting", NOW, True, 1)
+    assert (first.status, first.due_at, first.queue_urgent, first.number) == ("waiting", NOW, True, NUMBERS[1].number)
     assert first.history == History(failed_gateways=("a",))
     second = next_step(Disposition.FAILED_OVER, Tried(3, "b", history=first.history), campaign, NOW)
     assert second.history.failed_gateways == ("a", "b")
@@ -333,9 +337,11 @@ def test_the_step_of_what_an_agent_says(
 def test_a_wrong_person_is_left_for_the_lead_s_next_number() -> None:
     wrong = outcome(then="recycle", next_number=True, delay_seconds=60.0)
     step = step_of_outcome(wrong, Tried(1, numbers=NUMBERS), CAMPAIGN, NOW)
-    assert (step.number_no, step.due_at) == (1, NOW + timedelta(minutes=1))
-    assert step.history.dead_numbers == (0,)
-    last = Tried(1, numbers=NUMBERS, number_no=2, history=History(dead_numbers=(0, 1)))
+    assert (step.number, step.due_at) == (NUMBERS[1].number, NOW + timedelta(minutes=1))
+    assert step.history.dead_numbers == (NUMBERS[0].number,)
+    last = Tried(
+        1, numbers=NUMBERS, number_no=2, history=History(dead_numbers=tuple(one.number for one in NUMBERS[:2]))
+    )
     assert step_of_outcome(wrong, last, CAMPAIGN, NOW).status is LeadStatus.DEAD
 
 
@@ -386,7 +392,7 @@ HISTORY = History(
     parts=("morning",),
     failed_gateways=("a",),
     callback_tries=1,
-    dead_numbers=(0, 2),
+    dead_numbers=("+12125550100", "+12125550102"),
     refused_at=NOW,
     abandoned_at=NOW,
     machine_at=NOW,
@@ -400,7 +406,7 @@ def test_a_history_is_kept_as_json_and_mostly_as_nothing() -> None:
 
 
 def test_a_step_survives_the_journal_and_one_of_an_older_version_is_understood() -> None:
-    step = NextStep(LeadStatus.WAITING, NOW, "x", True, 2, HISTORY, NOW, "1001")
+    step = NextStep(LeadStatus.WAITING, NOW, "x", True, "+12125550102", HISTORY, NOW, "1001")
     assert NextStep.from_value(step.to_value()) == step
     older = {"status": "done", "due_at": None, "reason": "spoke to an agent"}
     assert NextStep.from_value(older) == NextStep(LeadStatus.DONE, None, "spoke to an agent")

@@ -247,7 +247,7 @@ async def test_the_next_number_of_a_lead_has_its_turn(database: Database) -> Non
     await database.write(lambda s: s.connection().execute(update(LeadRow).values(numbers=text)).close())
     (one,) = await take(database, filled, 1)
     assert one.numbers == numbers
-    step = attrs.evolve(BUSY, number_no=1, due_at=LATER)
+    step = attrs.evolve(BUSY, number=numbers[1].number, due_at=LATER)
     await database.write(lambda s: close_attempt(s, cdr_of(one, filled.id), step, LATER))
     (two,) = await take(database, filled, 1, LATER)
     assert (two.number, two.zones, two.region, two.number_no) == (

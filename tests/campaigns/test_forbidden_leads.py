@@ -1,0 +1,146 @@
+"""Leads whose numbers come onto do-not-call lists and off them, and leads that get other numbers meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlmodel import select
+
+from campaigns import forbidden_leads
+from campaigns.database import Database
+from campaigns.disposition import Disposition
+from campaigns.known_leads import known_keys
+from campaigns.lead import LeadStatus, numbers_from_json
+from campaigns.lead_changes import LeadDetails, add_lead, change_lead, locked_leads
+from campaigns.list_import import ImportOptions, import_list
+from campaigns.recycle import History, Tried, next_step
+from campaigns.suppression_store import NewEntry, Scope, add_entries
+from campaigns.tables import LeadRow
+
+from .conftest import CAMPAIGN, NOON, Filled, fill, take
+
+FIRST, SECOND, THIRD = "+12125550101", "+12125550102", "+12125550103"
+
+
+async def lead_with(database: Database, *numbers: str) -> Filled:
+    filled = await fill(database, 0)
+    details = LeadDetails(numbers, key="k")
+    await database.write(lambda session: add_lead(session, "spring", details, who="ann", now=NOON))
+    return filled
+
+
+async def forbid(database: Database, *patterns: str) -> None:
+    entries = [NewEntry(one.removesuffix("*"), is_prefix=one.endswith("*")) for one in patterns]
+    await database.write(
+        lambda session: add_entries(
+            session, entries, scope=Scope.SYSTEM, scope_name="", source="x", added_by="x", now=NOON
+        )
+    )
+
+
+async def allow(database: Database, *patterns: str) -> None:
+    await database.write(
+        lambda session: forbidden_leads.allow(session, patterns, scope=Scope.SYSTEM, scope_name="", now=NOON)
+    )
+
+
+async def lead(database: Database) -> LeadRow:
+    return await database.read(lambda session: session.exec(select(LeadRow)).one())
+
+
+async def called(database: Database, filled: Filled) -> list[str]:
+    """The numbers of two leases, one after the other: the first may only find out that a number is forbidden."""
+    return [one.number for _ in range(2) for one in await take(database, filled, 1)]
+
+
+async def test_a_lead_goes_on_with_the_first_of_its_numbers_that_may_be_called(database: Database) -> None:
+    filled = await lead_with(database, FIRST, SECOND, THIRD)
+    await forbid(database, FIRST, SECOND)
+    assert await called(database, filled) == [THIRD]
+    found = await lead(database)
+    assert (found.number_no, found.first_number, found.status) == (2, FIRST, LeadStatus.DIALING)
+
+
+async def test_a_number_that_nobody_has_is_none_to_go_on_with(database: Database) -> None:
+    filled = await lead_with(database, FIRST, SECOND)
+    history = History(dead_numbers=(SECOND,)).to_json()
+    await database.write(lambda session: session.exec(select(LeadRow)).one().sqlmodel_update({"history": history}))
+    await forbid(database, FIRST)
+    assert await called(database, filled) == []
+    assert (await lead(database)).status is LeadStatus.SUPPRESSED
+
+
+@pytest.mark.parametrize("freed", [FIRST, SECOND])
+async def test_a_lead_is_called_again_when_any_of_its_numbers_may_be(database: Database, freed: str) -> None:
+    filled = await lead_with(database, FIRST, SECOND)
+    await forbid(database, FIRST, SECOND)
+    assert await called(database, filled) == []
+    assert (await lead(database)).status is LeadStatus.SUPPRESSED
+    await allow(database, freed)
+    assert await called(database, filled) == [freed]
+
+
+async def test_a_prefix_that_is_gone_frees_whoever_has_a_number_with_it(database: Database) -> None:
+    filled = await lead_with(database, FIRST, SECOND)
+    await forbid(database, FIRST, "+12125550*")
+    assert await called(database, filled) == []
+    await allow(database, "+12125550")
+    assert await called(database, filled) == [SECOND]
+
+
+@pytest.mark.parametrize("by_list", [False, True])
+async def test_a_suppressed_lead_that_gets_another_number_is_called(
+    database: Database, tmp_path: Path, by_list: bool
+) -> None:
+    filled = await lead_with(database, FIRST)
+    await forbid(database, FIRST)
+    assert await called(database, filled) == []
+    if by_list:
+        (tmp_path / "list.csv").write_text(f"key,phone\nk,{SECOND}\n")
+        options = ImportOptions(by="key")
+        report = await import_list(database, tmp_path / "list.csv", "spring", now=NOON, options=options)
+        assert report.counts.updated == 1
+    else:
+        other = LeadDetails([SECOND])
+        await database.write(
+            lambda session: change_lead(session, "spring", locked_leads(session, [1])[0], other, who="ann", now=NOON)
+        )
+    assert await called(database, filled) == [SECOND]
+
+
+async def test_a_list_that_says_the_same_again_leaves_a_suppressed_lead_in_peace(
+    database: Database, tmp_path: Path
+) -> None:
+    filled = await lead_with(database, FIRST)
+    await forbid(database, FIRST)
+    assert await called(database, filled) == []
+    (tmp_path / "list.csv").write_text(f"key,phone,name\nk,{FIRST},Ann\n")
+    await import_list(database, tmp_path / "list.csv", "spring", now=NOON, options=ImportOptions(by="key"))
+    assert (await lead(database)).status is LeadStatus.SUPPRESSED
+
+
+async def test_what_nobody_has_is_known_by_its_number_when_a_list_changes_their_order(database: Database) -> None:
+    await lead_with(database, FIRST, SECOND)
+    before = await lead(database)
+    turn = Tried(1, numbers=numbers_from_json(before.numbers))
+    step = next_step(Disposition.INVALID_NUMBER, turn, CAMPAIGN, NOON)
+    assert (step.number, step.history.dead_numbers) == (SECOND, (FIRST,))
+    await lead_with_other_order(database)
+    after = await lead(database)
+    last = Tried(2, numbers=numbers_from_json(after.numbers), number_no=0, history=step.history)
+    again = next_step(Disposition.NO_ANSWER, last, CAMPAIGN, NOON)
+    assert again.number == SECOND
+
+
+async def lead_with_other_order(database: Database) -> None:
+    other = LeadDetails([SECOND, FIRST])
+    await database.write(
+        lambda session: change_lead(session, "spring", locked_leads(session, [1])[0], other, who="ann", now=NOON)
+    )
+
+
+async def test_leads_that_a_list_is_to_change_are_nobody_else_s_meanwhile(database: Database) -> None:
+    filled = await lead_with(database, FIRST)
+    found = await database.write(lambda session: known_keys(session, filled.id, ["k"], "campaign", to_change=True))
+    assert [one.number for one in found["k"]] == [FIRST]
