@@ -130,26 +130,6 @@ def _of_trunks(
         yield forbidden("gateway", "; ".join(one.reason for one in said), min(moments, default=None))
 
 
-def find_leads(session: Session, what: str, campaign_row_id: int | None, number: str | None) -> Sequence[LeadRow]:
-    """The leads called `what`: by their id, by `number` in E.164 (any of a lead's numbers), or by external key."""
-    query = select(LeadRow)
-    if campaign_row_id is not None:
-        query = query.where(LeadRow.campaign_id == campaign_row_id)
-    if number is not None:
-        found = session.exec(query.where(LeadRow.number == number)).all()
-        if found or campaign_row_id is None:
-            return found
-        # One of the others of a lead that has several; there is no index for that, and it is asked by people.
-        return session.exec(query.where(col(LeadRow.numbers).contains(f'"{number}"', autoescape=True))).all()
-    if what.isascii() and what.isdigit():
-        found = session.exec(query.where(LeadRow.id == int(what))).all()
-        if found:
-            return found
-    if campaign_row_id is not None:
-        return session.exec(query.where(LeadRow.external_key == what)).all()
-    return []
-
-
 @attrs.define
 class Outline:
     """What would become of a list: leads that are over, callable now, and forbidden by rule; and by hour ahead.

@@ -12,12 +12,11 @@ from datetime import datetime
 from typing import Any, Final
 
 import attrs
-from sqlalchemy import text
 from sqlmodel import Session, col, select
 
-from campaigns import audit, staging, store
+from campaigns import audit, forbidden_leads, staging, store
 from campaigns.campaign import Campaign
-from campaigns.known_leads import UniqueIn
+from campaigns.known_leads import UniqueIn, known_numbers
 from campaigns.lead import WITHDRAWN, LeadStatus, numbers_from_json
 from campaigns.list_rows import PRIORITIES, StagedLead
 from campaigns.numbers import Number, parse_number
@@ -26,7 +25,6 @@ from campaigns.tables import LeadListRow, LeadRow
 from campaigns.zones import is_zone
 from dialer.errors import InputRefusedError
 
-_MOST_FOUND: Final = 20
 DEFAULT_LIST: Final = "added"
 
 
@@ -66,11 +64,19 @@ def add_lead(
 
 
 def change_lead(
-    session: Session, campaign: str, lead: LeadRow, details: LeadDetails, *, who: str, now: datetime
+    session: Session,
+    campaign: str,
+    lead: LeadRow,
+    details: LeadDetails,
+    *,
+    unique_in: UniqueIn = "campaign",
+    who: str,
+    now: datetime,
 ) -> bool:
     """Change what `details` says of the lead; False when its numbers stay, as it is in a call.
 
-    Fields are added to those that it has; an empty value takes one away. Raises InputRefusedError.
+    Fields are added to those that it has; an empty value takes one away. Raises InputRefusedError, also when the
+    number it is to be known by is another lead's.
     """
     definition = store.definition_of(store.get_campaign(session, campaign))
     before = described(lead)
@@ -86,6 +92,8 @@ def change_lead(
     if moves and not busy:
         known = [one.number for one in numbers_from_json(lead.numbers)] or [lead.number]
         staged = _as_staged(attrs.evolve(details, numbers=details.numbers or known), definition)
+        if staged.number != known[0]:
+            _check_free(session, lead, staged.number, unique_in)
         for name, value in staging.number_values(staged, lead.number).items():
             setattr(lead, name, value)
         if lead.put_off_by is not None:
@@ -93,6 +101,9 @@ def change_lead(
     lead.updated_at = now
     session.add(lead)
     session.flush()
+    if moves and not busy:
+        forbidden_leads.look_again(session, [lead.id or 0], now)
+        session.refresh(lead)
     audit.note(
         session,
         who=who,
@@ -104,6 +115,18 @@ def change_lead(
         now=now,
     )
     return not (moves and busy)
+
+
+def _check_free(session: Session, lead: LeadRow, number: str, unique_in: UniqueIn) -> None:
+    """Raises InputRefusedError when another lead is known by `number`, where that may be once."""
+    staging.lock_additions(session)
+    there = known_numbers(session, lead.campaign_id, [number], unique_in).get(number, ())
+    for other in there:
+        if other.id != lead.id and (unique_in != "list" or other.list_id == lead.list_id):
+            raise InputRefusedError(
+                f"{number} is the number of lead {other.id} already; --unique-in says where it may be once"
+                f" (now {unique_in})"
+            )
 
 
 def withdraw_lead(session: Session, campaign: str, lead: LeadRow, *, who: str, now: datetime) -> bool:
@@ -123,38 +146,6 @@ def withdraw_lead(session: Session, campaign: str, lead: LeadRow, *, who: str, n
     subject = f"{campaign}/{lead.id}"
     audit.note(session, who=who, action="withdraw", kind="lead", subject=subject, before=before, after=after, now=now)
     return at_once
-
-
-def find_leads(session: Session, campaign: str, which: str | None, key: str | None) -> Sequence[int]:
-    """The ids of the campaign's leads of that number, id or key; at most 20.
-
-    A number is any of the lead's. Raises InputRefusedError when there is none. It is meant to be read: among millions
-    of leads with several numbers it may take seconds, in which the writer has other things to do.
-    """
-    if (which is None) == (key is None):
-        raise InputRefusedError("say which lead: its number or its id, or its key with --key; one of them")
-    row = store.get_campaign(session, campaign)
-    if key is not None:
-        what, queries = f"key {key!r}", ["external_key = :value"]
-        value: object = key
-    elif which is not None and which.isascii() and which.isdigit() and len(which) < _SHORTEST_NUMBER:
-        what, queries, value = f"id {which}", ["id = :value"], int(which)
-    else:
-        value = parse_number(which or "", store.definition_of(row).country).e164
-        what, queries = f"number {value}", [_FIRST_NUMBER, _ANY_NUMBER]
-    for query in queries:
-        # The plus keeps SQLite from looking through the whole campaign by another index.
-        mine = f"SELECT id FROM lead WHERE ({query}) AND +campaign_id = :campaign_id ORDER BY id LIMIT {_MOST_FOUND}"  # noqa: S608
-        values = {"value": value, "campaign_id": row.id, "quoted": f'%"{value}"%'}
-        wanted = {name: each for name, each in values.items() if f":{name}" in mine}
-        if found := session.connection().scalars(text(mine), wanted).all():
-            return found
-    raise InputRefusedError(f"the campaign {campaign} has no lead of {what}")
-
-
-_SHORTEST_NUMBER: Final = 7  # digits; fewer are an id
-_FIRST_NUMBER: Final = "number = :value OR first_number = :value"
-_ANY_NUMBER: Final = "first_number IS NOT NULL AND numbers LIKE :quoted"
 
 
 def locked_leads(session: Session, ids: Sequence[int]) -> Sequence[LeadRow]:

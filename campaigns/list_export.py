@@ -11,6 +11,7 @@ import attrs
 from sqlmodel import Session, col, select
 
 from campaigns.lead import LeadStatus, numbers_from_json
+from campaigns.list_columns import plain
 from campaigns.tables import LeadListRow, LeadRow
 
 PAGE: Final = 2_000
@@ -60,14 +61,48 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def field_names(session: Session, wanted: Wanted) -> list[str]:
-    """The names of all lists' own columns, in the order they are met: the header of a table has them all."""
+@attrs.frozen
+class TableShape:
+    """What a table of leads needs columns for: as many numbers, and all lists' own fields in the order they are met.
+
+    A table may be imported again: its columns have the names that a list's columns are known by.
+    """
+
+    numbers: int
+    fields: tuple[str, ...]
+
+    def header(self) -> list[str]:
+        """Names of columns, no two of them alike. A field that is called like a column is called "field" with it."""
+        names = [*COLUMNS, *(f"number_{place}" for place in range(2, self.numbers + 1)), "next_number", "timezone"]
+        taken = set(map(plain, names))
+        for field in self.fields:
+            name = field
+            while plain(name) in taken:
+                name = f"field {name}"
+            taken.add(plain(name))
+            names.append(name)
+        return names
+
+    def row(self, lead: Mapping[str, Any]) -> list[Any]:
+        """A lead, as `page` gives it: first the number that it is known by, whichever is called next."""
+        numbers, zones = lead["numbers"], lead["zones"]
+        values = {**lead, "number": numbers[0], "numbers": " ".join(numbers), "zones": " ".join(zones)}
+        others = [*numbers[1:], *[""] * (self.numbers - len(numbers))]
+        timezone = zones[0] if len(zones) == 1 else ""
+        fields = [lead["fields"].get(name, "") for name in self.fields]
+        return [*(values[name] for name in COLUMNS), *others, lead["number"], timezone, *fields]
+
+
+def table_shape(session: Session, wanted: Wanted) -> TableShape:
+    """What a table of the leads `wanted` needs."""
     names: dict[str, None] = {}
-    query = select(LeadRow.id, LeadRow.fields).where(LeadRow.campaign_id == wanted.campaign_row_id)
+    numbers = 1
+    query = select(LeadRow.fields, LeadRow.numbers).where(LeadRow.campaign_id == wanted.campaign_row_id)
     if wanted.statuses:
         query = query.where(col(LeadRow.status).in_(wanted.statuses))
     if wanted.list_ids:
         query = query.where(col(LeadRow.list_id).in_(wanted.list_ids))
-    for _, fields in session.exec(query.execution_options(yield_per=PAGE)):
+    for fields, several in session.exec(query.execution_options(yield_per=PAGE)):
         names |= dict.fromkeys(json.loads(fields))
-    return list(names)
+        numbers = max(numbers, len(numbers_from_json(several)))
+    return TableShape(numbers, tuple(names))

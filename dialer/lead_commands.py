@@ -44,6 +44,9 @@ OF_A_DAEMON: Final = 2  # processors that one at work, its Redis and its switch 
 NICENESS: Final = 5  # not more: this process holds the database's writer now and then, which the daemon waits for
 _AGAIN: Final = 0.2  # seconds between two looks of the bar
 
+UniqueOption = Annotated[
+    Literal["list", "campaign", "everywhere"], typer.Option("--unique-in", help="Where a number may be once.")
+]
 ListOption = Annotated[str | None, typer.Option("--list", help="The list's name.")]
 
 
@@ -60,9 +63,7 @@ def leads_import(
         typer.Option(help="ROLE=NAME: what a column holds, if its name does not say. Repeat it for several numbers."),
     ] = None,
     number_column: Annotated[str | None, typer.Option(help="The same as --column number=NAME.")] = None,
-    unique_in: Annotated[
-        Literal["list", "campaign", "everywhere"], typer.Option(help="Where a number may be once.")
-    ] = "campaign",
+    unique_in: UniqueOption = "campaign",
     by: Annotated[
         Literal["number", "key"], typer.Option(help="What leads are known by; by key, those there are changed.")
     ] = "number",
@@ -179,7 +180,7 @@ def _import_text(file: Path, report: Any) -> str:
         kept += f", {counts.updated} changed"
     text = f"{file}: {kept}, {report.duplicates} were there already, {report.refused_rows} refused"
     lines = [
-        f"{one.source}: an import that was interrupted is finished now, {one.counts.added} leads added"
+        f"{one.source}: an import that was not finished yet is finished now, {one.counts.added} leads added"
         for one in report.finished
     ]
     lines.append(f"{text}{_in_file(report.refused_file)}")
@@ -242,21 +243,17 @@ def leads_export(
             for name in list_name or []
         ]
         wanted = list_export.Wanted(campaign_row_id, tuple(status or ()), tuple(one.id or 0 for one in lists))
-        fields: list[str] = []
         writer = csv.writer(sys.stdout)
-        if not as_json:
-            fields = await database.read(partial(list_export.field_names, wanted=wanted))
-            writer.writerow([*list_export.COLUMNS, *map(safe_cell, fields)])
+        shape = None if as_json else await database.read(partial(list_export.table_shape, wanted=wanted))
+        if shape is not None:
+            writer.writerow(map(safe_cell, shape.header()))
         last = 0
         while page := await database.read(partial(list_export.page, wanted=wanted, after_id=last)):
             for lead in page:
-                if as_json:
-                    typer.echo(json.dumps(lead, ensure_ascii=False))
+                if shape is not None:
+                    writer.writerow(map(safe_cell, shape.row(lead)))
                 else:
-                    values = [lead[name] for name in list_export.COLUMNS]
-                    cells = [" ".join(value) if isinstance(value, list) else value for value in values]
-                    cells += [lead["fields"].get(name, "") for name in fields]
-                    writer.writerow([safe_cell(cell) for cell in cells])
+                    typer.echo(json.dumps(lead, ensure_ascii=False))
             last = page[-1]["id"]
 
     in_database(load_settings(config), export)
@@ -270,7 +267,8 @@ KeyOption = Annotated[str | None, typer.Option("--key", help="The lead's externa
 AccountOption = Annotated[str | None, typer.Option("--account", help="Whom it belongs to, with other leads.")]
 PriorityOption = Annotated[int | None, typer.Option("--priority", help="Within its list the higher is called first.")]
 ZoneOption = Annotated[str | None, typer.Option("--timezone", help="Where it is, if its number does not say so.")]
-WhichArgument = Annotated[str | None, typer.Argument(help="Its number, or its id.")]
+WhichArgument = Annotated[str | None, typer.Argument(help="Its number, or its id of up to six digits.")]
+IdOption = Annotated[int | None, typer.Option("--id", help="The lead's id, of any length.")]
 
 
 def _fields(told: Sequence[str] | None) -> dict[str, str]:
@@ -294,9 +292,7 @@ def leads_add(
     account: AccountOption = None,
     priority: PriorityOption = None,
     timezone: ZoneOption = None,
-    unique_in: Annotated[
-        Literal["list", "campaign", "everywhere"], typer.Option(help="Where its number may be once.")
-    ] = "campaign",
+    unique_in: UniqueOption = "campaign",
 ) -> None:
     """Add one lead to a campaign; it may be called at once."""
     from campaigns.lead_changes import LeadDetails, add_lead
@@ -327,6 +323,7 @@ def leads_add(
 def leads_change(
     campaign: CampaignOption,
     which: WhichArgument = None,
+    lead_id: IdOption = None,
     of_key: Annotated[str | None, typer.Option("--of-key", help="The lead with this external key.")] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     number: NumberOption = None,
@@ -335,21 +332,26 @@ def leads_change(
     account: AccountOption = None,
     priority: PriorityOption = None,
     timezone: ZoneOption = None,
+    unique_in: UniqueOption = "campaign",
 ) -> None:
     """Change what is said of a lead. Numbers given take the place of all it has; of one in a call they stay."""
-    from campaigns.lead_changes import LeadDetails, change_lead, find_leads, locked_leads
+    from campaigns.find_leads import Named, find_leads
+    from campaigns.lead_changes import LeadDetails, change_lead, locked_leads
 
     details = LeadDetails(number or (), _fields(field), key, account, priority, timezone)
     settings = load_settings(config)
 
+    named = Named(which, lead_id, of_key)
+    who, now = audit.this_person(), right_now()
+
     async def change(database: Database) -> str:
-        ids = await database.read(partial(find_leads, campaign=campaign, which=which, key=of_key))
+        ids = await database.read(partial(find_leads, named=named, campaign=campaign))
         if len(ids) > 1:
             shown = ", ".join(map(str, ids))
             raise InputRefusedError(f"{len(ids)} leads are meant; say which by its id: {shown}")
         moved = await database.write(
             lambda session: change_lead(
-                session, campaign, locked_leads(session, ids)[0], details, who=audit.this_person(), now=right_now()
+                session, campaign, locked_leads(session, ids)[0], details, unique_in=unique_in, who=who, now=now
             )
         )
         return f"lead {ids[0]}: " + ("changed" if moved else "changed, but it is in a call and keeps its numbers")
@@ -361,18 +363,19 @@ def leads_change(
 def leads_withdraw(
     campaign: CampaignOption,
     which: WhichArgument = None,
+    lead_id: IdOption = None,
     key: KeyOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Take a lead out for good: it is not called again. One in a call is withdrawn when that ends."""
-    from campaigns.lead_changes import find_leads, locked_leads, withdraw_lead
+    from campaigns.find_leads import Named, find_leads
+    from campaigns.lead_changes import locked_leads, withdraw_lead
 
-    settings = load_settings(config)
-
+    settings, named = load_settings(config), Named(which, lead_id, key)
     who, now = audit.this_person(), right_now()
 
     async def withdraw(database: Database) -> list[tuple[int, bool]]:
-        ids = await database.read(partial(find_leads, campaign=campaign, which=which, key=key))
+        ids = await database.read(partial(find_leads, named=named, campaign=campaign))
         return await database.write(
             lambda session: [
                 (lead.id or 0, withdraw_lead(session, campaign, lead, who=who, now=now))

@@ -15,13 +15,14 @@ from typing import Annotated, Any, Final
 import typer
 from sqlmodel import Session
 
-from campaigns import audit, explain, store, suppression_store
+from campaigns import audit, explain, forbidden_leads, store, suppression_store
 from campaigns.campaign import zone_info
 from campaigns.database import Database
 from campaigns.explain import Explanation, Outline
+from campaigns.find_leads import Named, find_leads
 from campaigns.numbers import parse_number
 from campaigns.suppression_store import NewEntry, Scope
-from campaigns.tables import AuditRow, SuppressionRow
+from campaigns.tables import AuditRow, LeadRow, SuppressionRow
 from dialer.command_line import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -220,13 +221,13 @@ def dnc_remove(
     now, who = right_now(), audit.this_person()
 
     def remove(session: Session) -> int:
-        for pattern in patterns:
-            before = {"scope": _shown(scope, name), "reason": reason}
-            audit.note(session, who=who, action="remove", kind="suppression", subject=pattern, now=now, before=before)
-        removed = suppression_store.remove_entries(session, patterns, scope=scope, scope_name=name, now=now)
-        if not removed:  # nor is anything noted
+        removed = forbidden_leads.allow(session, patterns, scope=scope, scope_name=name, now=now)
+        if not removed:
             raise InputRefusedError(f"none of them is on the list for {_shown(scope, name)}; see `dialer dnc check`")
-        return removed
+        before = {"scope": _shown(scope, name), "reason": reason}
+        for pattern, _ in removed:
+            audit.note(session, who=who, action="remove", kind="suppression", subject=pattern, now=now, before=before)
+        return len(removed)
 
     removed = write(settings, remove)
     typer.echo(f"{removed} removed for {_shown(scope, name)}{tell_daemon(settings)}")
@@ -297,7 +298,11 @@ def _entry_value(entry: Any) -> dict[str, Any]:
 
 
 def check_lead(
-    what: Annotated[str, typer.Argument(metavar="NUMBER|ID", help="A number, or the lead's id or external key.")],
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="NUMBER|ID|KEY", help="Any number of the lead, its id, or its external key."),
+    ] = None,
+    lead_id: Annotated[int | None, typer.Option("--id", help="The lead's id, of any length.")] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     campaign: Annotated[str | None, typer.Option("--campaign", help="Of this campaign only.")] = None,
     country: CountryOption = None,
@@ -305,10 +310,8 @@ def check_lead(
 ) -> None:
     """Say in plain words every rule that allows or stops a call to a lead now, and until when."""
     settings, now = load_settings(config), right_now()
-    found = read(settings, lambda session: _explanations(session, settings, what, campaign, country, now))
-    if not found:
-        where = f" in the campaign {campaign}" if campaign else ""
-        raise InputRefusedError(f"there is no lead {what!r}{where}; give a number, an id or, with --campaign, a key")
+    named = Named(what, lead_id)
+    found = read(settings, lambda session: _explanations(session, settings, named, campaign, country, now))
     if as_json:
         typer.echo(json.dumps([_explanation_value(one) for one in found], default=str))
         return
@@ -316,22 +319,11 @@ def check_lead(
 
 
 def _explanations(
-    session: Session, settings: Settings, what: str, campaign: str | None, country: str | None, now: datetime
+    session: Session, settings: Settings, named: Named, campaign: str | None, country: str | None, now: datetime
 ) -> list[Explanation]:
-    row = store.get_campaign(session, campaign) if campaign is not None else None
-    number: str | None = None
-    if what.startswith("+") or not what.isdigit() or country is not None or len(what) > 9:
-        reads_as = country or (store.definition_of(row).country if row is not None else "US")
-        try:
-            number = parse_number(what, reads_as).e164
-        except InputRefusedError:
-            if row is None:
-                raise
-    leads = explain.find_leads(session, what, row.id if row is not None else None, number)
-    if not leads and number is not None and row is not None:
-        leads = explain.find_leads(session, what, row.id, None)
+    ids = find_leads(session, named, campaign, country=country, or_key=True)
     trunks = {one.name: one.trunk() for one in settings.gateway}
-    return [explain.explain(session, lead, trunks, now) for lead in leads]
+    return [explain.explain(session, session.get_one(LeadRow, lead_id), trunks, now) for lead_id in ids]
 
 
 def _explanation_value(one: Explanation) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,6 +86,32 @@ def test_leads_from_import_to_export(config: Path, tmp_path: Path) -> None:
     assert [json.loads(line)["external_key"] for line in only.splitlines()] == ["k2"]
     noted = dialer("audit", config=config).stdout
     assert all(action in noted for action in ("import", "add", "change", "withdraw"))
+
+
+def test_an_export_can_be_imported_again(config: Path, tmp_path: Path) -> None:
+    leads, again = tmp_path / "leads.csv", tmp_path / "again.csv"
+    leads.write_text(
+        "id,phone,mobile,state,status,plz\nk1,2125550100,3055550100,FL,gold,33101\nk2,3105550100,,CA,,90001\n"
+    )
+    dialer("leads", "import", str(leads), *SPRING, config=config)
+    again.write_text(dialer("leads", "export", *SPRING, config=config).stdout)
+    dialer("campaign", "add", str(write_campaign(tmp_path, name='"summer"')), config=config)
+    done = dialer("leads", "import", str(again), "--campaign", "summer", "--json", config=config)
+    report = json.loads(done.stdout)
+    assert (report["added"], report["refused_rows"]) == (2, 0)
+
+    def told(campaign: str) -> list[tuple[Any, ...]]:
+        lines = dialer("leads", "export", "--campaign", campaign, "--json", config=config).stdout.splitlines()
+        facts = ("external_key", "numbers", "region", "zones")
+        return [tuple(json.loads(line)[name] for name in facts) for line in lines]
+
+    assert told("summer") == told("spring")
+    third = dialer("leads", "export", "--campaign", "summer", config=config).stdout
+    names = next(csv.reader(io.StringIO(third)))
+    assert len(set(names)) == len(names)
+    (tmp_path / "third.csv").write_text(third)
+    repeated = dialer("leads", "import", str(tmp_path / "third.csv"), "--campaign", "summer", "--json", config=config)
+    assert json.loads(repeated.stdout)["duplicates"] == 2
 
 
 def test_lists_are_shown_and_set(config: Path, tmp_path: Path) -> None:

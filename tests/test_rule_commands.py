@@ -150,8 +150,18 @@ def test_trunks_have_their_say(spring: Run) -> None:
 
 
 def test_nobody_of_that_name(spring: Run) -> None:
-    with pytest.raises(InputRefusedError, match="there is no lead '99'"):
+    with pytest.raises(InputRefusedError, match="there is no lead of id 99"):
         spring("check-lead", "99")
+    with pytest.raises(InputRefusedError, match="no lead of number or key '9999999'; an id is told with --id"):
+        spring("check-lead", "9999999")
+
+
+def test_a_lead_is_found_as_people_dial_it_by_id_or_by_key(spring: Run) -> None:
+    for words in (("212-555-0101",), ("(212) 555-0101", "--campaign", "spring"), ("--id", "2"), ("2",)):
+        assert [one["lead"]["number"] for one in spring("check-lead", *words, "--json")] == ["+12125550101"], words
+    spring("leads", "change", "--id", "2", "--number", "2125550101", "--number", "3055550177", "--campaign", "spring")
+    for words in (("305-555-0177",), ("+13055550177", "--campaign", "spring")):
+        assert [one["lead"]["id"] for one in spring("check-lead", *words, "--json")] == [2], words
 
 
 def test_a_dry_run_counts_the_list_by_rule_and_hour(spring: Run, monkeypatch: pytest.MonkeyPatch) -> None:

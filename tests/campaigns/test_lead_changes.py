@@ -13,8 +13,9 @@ from sqlmodel import Session, col, select
 from campaigns import audit, lead_lists, list_export, store
 from campaigns.database import Database
 from campaigns.disposition import Disposition
+from campaigns.find_leads import Named, find_leads
 from campaigns.lead import LeadStatus, Queue
-from campaigns.lead_changes import LeadDetails, add_lead, change_lead, find_leads, locked_leads, withdraw_lead
+from campaigns.lead_changes import LeadDetails, add_lead, change_lead, locked_leads, withdraw_lead
 from campaigns.lead_lists import ListChange
 from campaigns.recycle import NextStep
 from campaigns.staging import Counts
@@ -42,7 +43,7 @@ def with_one(
     which: str, work: Callable[[Session, str, LeadRow], bool], campaign: str = "spring"
 ) -> Callable[[Session], bool]:
     def found(session: Session) -> bool:
-        (lead,) = locked_leads(session, find_leads(session, campaign, which, None))
+        (lead,) = locked_leads(session, find_leads(session, Named(which), campaign))
         return work(session, campaign, lead)
 
     return found
@@ -106,7 +107,7 @@ async def test_a_lead_is_found_by_any_number_by_id_and_by_key(database: Database
     await database.write(lambda s: s.execute(text("UPDATE lead SET number = '+13055550100', number_no = 1")))
     (one,) = await leads(database)
     for which, key in (("2125550100", None), ("+1 305 555 0100", None), (str(one.id), None), (None, "k1")):
-        found = await database.read(lambda s, which=which, key=key: find_leads(s, "spring", which, key))  # type: ignore[misc]
+        found = await database.read(lambda s, which=which, key=key: find_leads(s, Named(which, key=key), "spring"))  # type: ignore[misc]
         assert found == [one.id]
     for which, key, complaint in (
         ("2125550199", None, "has no lead of number \\+12125550199"),
@@ -116,7 +117,30 @@ async def test_a_lead_is_found_by_any_number_by_id_and_by_key(database: Database
         ("1", "k1", "say which lead"),
     ):
         with pytest.raises(InputRefusedError, match=complaint):
-            await database.read(lambda s, which=which, key=key: find_leads(s, "spring", which, key))  # type: ignore[misc]
+            await database.read(lambda s, which=which, key=key: find_leads(s, Named(which, key=key), "spring"))  # type: ignore[misc]
+
+
+async def test_an_id_of_any_length_is_told_apart_from_a_number(database: Database) -> None:
+    await fill(database, 0)
+    await add(database, "2125550100")
+    await database.write(lambda s: s.execute(text("UPDATE lead SET id = 21255501")))
+    found = await database.read(lambda s: find_leads(s, Named(lead_id=21255501), "spring"))
+    assert found == [21255501]
+    with pytest.raises(InputRefusedError, match="no lead of number '21255501'; an id is told with --id"):
+        await database.read(lambda s: find_leads(s, Named("21255501"), "spring"))
+    with pytest.raises(InputRefusedError, match="no lead of id 0"):
+        await database.read(lambda s: find_leads(s, Named(lead_id=10**30), "spring"))
+
+
+async def test_a_change_makes_no_second_lead_of_a_number(database: Database) -> None:
+    await fill(database, 0)
+    await add(database, "2125550100")
+    await add(database, "2125550101", "3055550100")
+    with pytest.raises(InputRefusedError, match="\\+12125550100 is the number of lead 1 already"):
+        await change(database, "2125550101", numbers=["2125550100"])
+    assert [lead.number for lead in await leads(database)] == ["+12125550100", "+12125550101"]
+    assert await change(database, "2125550101", numbers=["2125550101", "2125550100"])  # known by the first
+    assert await change(database, "2125550101", numbers=["2125550102"])
 
 
 async def test_a_change_keeps_what_it_does_not_name(database: Database) -> None:
@@ -213,7 +237,9 @@ async def test_an_export_has_everything_page_by_page(database: Database, monkeyp
     assert set(rows[0]) == {*list_export.COLUMNS, "fields"}
     assert (rows[0]["numbers"], rows[0]["external_key"]) == (["+12125550100", "+13055550100"], "k1")
     assert (rows[1]["list"], rows[1]["fields"], rows[1]["status"]) == ("vip", {"city": "=1+1"}, LeadStatus.NEW)
-    assert await database.read(lambda s: list_export.field_names(s, wanted)) == ["name", "city"]
+    assert await database.read(lambda s: list_export.table_shape(s, wanted)) == list_export.TableShape(
+        2, ("name", "city")
+    )
     lists = await database.read(lambda s: {row.name: row.id or 0 for row in lead_lists.lists_of(s, filled.id)})
     for narrowed, numbers in (
         (list_export.Wanted(filled.id, (LeadStatus.DONE,)), []),
