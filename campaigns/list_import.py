@@ -80,7 +80,7 @@ class ImportOptions:
 
 @attrs.frozen
 class Finished:
-    """What was still to be done of an interrupted import of the file `source`."""
+    """An import of the file `source` that another has carried through: all that became of its leads."""
 
     source: str
     counts: Counts
@@ -206,13 +206,12 @@ async def import_list(
 
 
 async def finish_imports(database: Database, now: datetime) -> tuple[Finished, ...]:
-    """Carry out what a crash has left of imports that had been read, and say of which. For a daemon's start."""
-    return tuple(
-        [
-            Finished(source, await _carry_out(database, import_id, now))
-            for import_id, source in await database.read(staging.sealed_imports)
-        ]
-    )
+    """Carry out imports that have been read, whether a crash has left them or not, and say which. For a start."""
+    found = [
+        (source, await _carry_out(database, import_id, now))
+        for import_id, source in await database.read(staging.sealed_imports)
+    ]
+    return tuple(Finished(source, counts) for source, counts in found if counts is not None)
 
 
 def _note(session: Session, *, campaign: str, path: Path, terms: Terms, who: str | None, now: datetime) -> None:
@@ -330,7 +329,9 @@ class _Staged:
         await _discard(self._database, self._import_id)
 
     async def carry_out(self, progress: Callable[[int], None]) -> Counts:
-        return await _carry_out(self._database, self._import_id, self._now, progress)
+        counts = await _carry_out(self._database, self._import_id, self._now, progress)
+        await self._database.write(partial(staging.forget, import_id=self._import_id))
+        return counts or Counts()
 
 
 class _Rehearsed:
@@ -373,18 +374,18 @@ class _Rehearsed:
 
 async def _carry_out(
     database: Database, import_id: int, now: datetime, progress: Callable[[int], None] = lambda _: None
-) -> Counts:
-    counts = Counts()
-    stored = 0
-    turns = _Turns(database)
+) -> Counts | None:
+    """What became of all its leads, whoever has carried them out; None when its importer was told that already."""
+    turns, counts = _Turns(database), None
     while True:
         chunks = 1 if turns.shared else CHUNKS_ALONE
         done = await turns.write(partial(staging.carry_out, import_id=import_id, now=now, chunks=chunks))
         if done is None:
             return counts
-        counts += done
-        stored += done.leads
-        progress(stored)
+        counts = done.counts
+        if done.finished:
+            return counts
+        progress(counts.leads)
 
 
 async def _discard(database: Database, import_id: int) -> None:

@@ -3,8 +3,9 @@
 A million leads in one transaction would keep the writer for many seconds, and every call in progress with it. In
 chunks of their own, an import that is interrupted would leave part of a list behind. So leads are first staged, in
 chunks packed to a few kilobytes, where nobody looks; one small commit, `seal`, makes the import a fact; from there it
-is only carried out, again in chunks, by whoever comes: `import_list` itself, or the next import or daemon after a
-crash. A chunk is carried out and forgotten in one transaction, so a crash between any two steps is harmless.
+is only carried out, again in chunks, by whoever comes: `import_list` itself, and the next import or daemon, which
+cannot know whether that was interrupted. What became of the leads is added up in the database, so that each of them
+can tell the whole. A chunk is carried out and forgotten in one transaction, so a crash between two steps is harmless.
 
 Who is there already is looked up when a chunk is carried out, in the transaction that adds the rest. On SQLite there
 is one writer; on PostgreSQL all who add leads take one lock for as long as a chunk takes (`lock_additions`), so that
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 import attrs
@@ -25,8 +26,7 @@ from sqlalchemy import Connection, Select, bindparam, delete, func, insert, sele
 from sqlalchemy.types import TypeEngine
 from sqlmodel import Session, SQLModel, col
 
-from campaigns import lead_lists, store, suppression_store
-from campaigns.campaign import Campaign
+from campaigns import forbidden_leads, lead_lists, store
 from campaigns.known_leads import KnownByKey, UniqueIn, known_keys, known_numbers
 from campaigns.lead import LeadStatus, Queue
 from campaigns.list_rows import StagedLead, unpack
@@ -35,6 +35,7 @@ from dialer.errors import InputRefusedError
 
 CHUNK = 2_000  # leads in one transaction: some 30 ms of the writer's time
 By = Literal["number", "key"]
+_FORGOTTEN_AFTER: Final = timedelta(days=1)  # whoever has begun it will not look any more
 _ADDITIONS_LOCK: Final = 0x6469616C_00000002  # of PostgreSQL's advisory locks, beside the migrations' own
 
 _staged = SQLModel.metadata.tables["staged_chunk"]
@@ -74,8 +75,17 @@ class Counts:
         )
 
 
+@attrs.frozen
+class CarriedOut:
+    """How far an import is: what has become of its leads so far, and whether these are all."""
+
+    counts: Counts
+    finished: bool
+
+
 def begin_import(session: Session, campaign_row_id: int, source: str, terms: Terms, now: datetime) -> int:
     """A new import of the campaign, not sealed; its id."""
+    session.connection().execute(delete(ImportRow).where(col(ImportRow.finished_at) < now - _FORGOTTEN_AFTER))
     row = ImportRow(
         campaign_id=campaign_row_id,
         source=source,
@@ -107,7 +117,7 @@ def sealed_imports(session: Session) -> Sequence[tuple[int, str]]:
     """Imports, of any campaign, that are a fact and not yet carried out: each one's id, and the file it is of."""
     found = session.connection().execute(
         select(col(ImportRow.id), col(ImportRow.source))
-        .where(col(ImportRow.sealed_at).is_not(None))
+        .where(col(ImportRow.sealed_at).is_not(None), col(ImportRow.finished_at).is_(None))
         .order_by(col(ImportRow.id))
     )
     return [(row_id, source) for row_id, source in found if row_id is not None]
@@ -129,26 +139,35 @@ def seal(session: Session, import_id: int, now: datetime) -> None:
     session.flush()
 
 
-def carry_out(session: Session, import_id: int, now: datetime, chunks: int = 1) -> Counts | None:
-    """Make leads of the next `chunks` of a sealed import: what became of them. None: the import is done."""
-    row = session.get(ImportRow, import_id, with_for_update=True)
+def carry_out(session: Session, import_id: int, now: datetime, chunks: int = 1) -> CarriedOut | None:
+    """Make leads of the next `chunks` of a sealed import, and say how far it is. None: finished and forgotten."""
+    row = session.get(ImportRow, import_id, with_for_update=True, populate_existing=True)
     if row is None:
-        return None  # another process was faster
+        return None
+    counts = Counts(**json.loads(row.counts))
     query = _next_chunk(import_id, chunks).add_columns(_staged.c.leads)
     found = session.connection().execute(query).all()
     if not found:
-        session.delete(row)
+        row.finished_at = row.finished_at or now
+        session.add(row)
         session.flush()
-        return None
+        return CarriedOut(counts, finished=True)
     terms = Terms(row.list_name, row.unique_in, row.by)  # type: ignore[arg-type]  # as begin_import wrote them
-    counts = Counts()
     for chunk in found:
         leads = unpack(chunk.leads)
         counts += add_leads(session, row.campaign_id, leads, terms, row.watermark, now, source=row.source)
     session.connection().execute(
         delete(_staged).where(_staged.c.import_id == import_id, _staged.c.id <= found[-1].id)
     )
-    return counts
+    row.counts = json.dumps(attrs.asdict(counts))
+    session.add(row)
+    session.flush()
+    return CarriedOut(counts, finished=False)
+
+
+def forget(session: Session, import_id: int) -> None:
+    """Throw away what is known of a finished import."""
+    session.connection().execute(delete(ImportRow).where(col(ImportRow.id) == import_id))
 
 
 def discard(session: Session, import_id: int) -> bool:
@@ -274,24 +293,7 @@ def _forbidden(session: Session, campaign_row_id: int, leads: Sequence[StagedLea
     if not leads or session.connection().scalar(select(col(SuppressionRow.id)).limit(1)) is None:
         return frozenset()
     row = session.get_one(CampaignRow, campaign_row_id)
-    return suppressed_numbers(session, store.definition_of(row), _all_numbers(leads), now)
-
-
-def suppressed_numbers(session: Session, campaign: Campaign, numbers: Sequence[str], now: datetime) -> frozenset[str]:
-    """Those of `numbers` that `campaign` must not call at `now`, as do-not-call lists have it."""
-    scopes = {("system", ""), ("campaign", campaign.name)}
-    if campaign.seller is not None:
-        scopes.add(("seller", campaign.seller))
-    found = suppression_store.entries_for(session, numbers)
-    return frozenset(
-        number
-        for number, entries in found.items()
-        if any(
-            (entry.scope, entry.scope_name if entry.scope != "system" else "") in scopes
-            and entry.expires_at is None  # of others the hopper knows until when
-            for entry in entries
-        )
-    )
+    return forbidden_leads.suppressed_numbers(session, store.definition_of(row), _all_numbers(leads), now)
 
 
 def _all_numbers(leads: Sequence[StagedLead]) -> list[str]:
@@ -380,9 +382,12 @@ def _first_allowed(lead: StagedLead, forbidden: frozenset[str]) -> tuple[Any, ..
 def _update_known(
     session: Session, campaign_row_id: int, placed: Sequence[_Placed], terms: Terms, watermark: int, now: datetime
 ) -> tuple[list[_Placed], Counts]:
-    known = known_keys(session, campaign_row_id, [lead.external_key or "" for _, lead in placed], terms.unique_in)
+    known = known_keys(
+        session, campaign_row_id, [lead.external_key or "" for _, lead in placed], terms.unique_in, to_change=True
+    )
     new, counts, updates = _sorted_by_key(placed, known, campaign_row_id, terms, watermark, now)
     _run_updates(session, updates)
+    forbidden_leads.look_again(session, [each.lead_id for each in updates if each.other_numbers], now)
     return new, counts
 
 
@@ -429,6 +434,7 @@ class _Update:
 
     lead_id: int
     values: Mapping[str, object]
+    other_numbers: bool
 
 
 _DETAILS: Final = ("fields", "account", "priority", "consent_at", "consent_evidence")
@@ -446,7 +452,8 @@ def _update_of(known: KnownByKey, lead: StagedLead, now: datetime) -> _Update:
         values |= number_values(lead, known.number)
         if known.put_off_by is not None:
             values["due_at"] = now  # a rule has put it off; of where it is now, the rule may say otherwise
-    return _Update(known.id, {**values, "updated_at": now})
+    others = known.numbers != lead.numbers or (lead.numbers == "[]" and known.number != lead.number)
+    return _Update(known.id, {**values, "updated_at": now}, others)
 
 
 def number_values(lead: StagedLead, current: str) -> dict[str, object]:

@@ -440,6 +440,8 @@ class ImportRow(SQLModel, table=True):
     watermark: int = Field(default=0, sa_type=_Big, sa_column_kwargs={"server_default": "0"})
     created_at: datetime = _moment()
     sealed_at: datetime | None = _moment(nullable=True)
+    counts: str = Field(default="{}", sa_type=Text, sa_column_kwargs={"server_default": "{}"})  # so far, as JSON
+    finished_at: datetime | None = _moment(nullable=True)  # whoever has begun it looks, and throws it away
 
 
 class StagedChunkRow(SQLModel, table=True):

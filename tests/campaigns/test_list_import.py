@@ -52,10 +52,12 @@ async def bring_in(
 
 
 async def left_over(database: Database) -> tuple[int, int]:
+    """Chunks put aside, and imports that are not finished."""
+
     def work(session: object) -> tuple[int, int]:
         rows, imports = (
             session.connection().execute(text(f"SELECT count(*) FROM {table}")).scalar_one()  # type: ignore[attr-defined]
-            for table in ("staged_chunk", "list_import")
+            for table in ("staged_chunk", "list_import WHERE finished_at IS NULL")
         )
         return rows, imports
 
@@ -301,7 +303,7 @@ async def test_killed_after_the_seal_it_is_carried_out_by_the_next(
     carry_out = staging.carry_out
     chunks = 0
 
-    def die(*args: object, **options: object) -> Counts | None:
+    def die(*args: object, **options: object) -> staging.CarriedOut | None:
         nonlocal chunks
         chunks += 1
         if chunks == 4:
@@ -314,7 +316,7 @@ async def test_killed_after_the_seal_it_is_carried_out_by_the_next(
     assert len(await leads(database)) == 300
     monkeypatch.setattr(staging, "carry_out", carry_out)
     report = await bring_in(database, path, LONG)
-    assert [(one.source, one.counts.added) for one in report.finished] == [(str(path), 600)]
+    assert [(one.source, one.counts.added) for one in report.finished] == [(str(path), 900)]
     assert (report.added, report.duplicates) == (0, 900)
     assert len({lead.number for lead in await leads(database)}) == 900
     assert await left_over(database) == (0, 0)
@@ -332,6 +334,39 @@ async def test_two_may_carry_out_one_import(url: str, path: Path, monkeypatch: p
             nursery.start_soon(finish_imports, one, NOON)
             nursery.start_soon(finish_imports, other, NOON)
         assert len(await leads(one)) == 900
+        assert await left_over(one) == (0, 0)
+
+
+async def test_both_tell_the_whole_when_an_import_carries_another_out_that_is_alive(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "CHUNK", 100)
+    monkeypatch.setattr(list_import, "CHUNKS_ALONE", 1)
+    async with open_database(url, node=None) as one, open_database(url, node=None) as other:
+        await fill(one, 0)
+        await fill(one, 0, campaign=CAMPAIGN.model_copy(update={"name": "autumn"}))
+        reports: dict[str, ImportReport] = {}
+        begun = trio.Event()
+        store = list_import._Turns.write
+
+        async def in_turn(turns: Any, work: Any) -> Any:
+            result = await store(turns, work)
+            if isinstance(result, staging.CarriedOut):
+                begun.set()
+                await trio.sleep(0.01)  # for the other, who is at it too
+            return result
+
+        monkeypatch.setattr(list_import._Turns, "write", in_turn)
+
+        async def first() -> None:
+            reports["first"] = await bring_in(one, tmp_path / "first.csv", LONG)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(first)
+            await begun.wait()
+            reports["second"] = await bring_in(other, tmp_path / "second.csv", LONG, "autumn")
+        assert (reports["first"].added, reports["second"].added) == (900, 900)
+        assert [one.counts.added for one in reports["second"].finished] == [900]
         assert await left_over(one) == (0, 0)
 
 
