@@ -7,7 +7,7 @@ morning or a restart begins with what that hour was like.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import phonenumbers
@@ -76,7 +76,7 @@ class CampaignPacing:
         self.campaign_id = campaign_id
         self.campaign = campaign
         self.running = False
-        self.held_by = HeldBy.AGENTS
+        self._held_by: dict[str, HeldBy] = {}  # by switch, of those where it may place calls
         self.budget = budget
         self.model = AnswerModel()
         # Live answers and abandoned calls on record: of the campaign and of its group, of a day and of a month.
@@ -162,20 +162,39 @@ class CampaignPacing:
         # They learn by looking, whatever the mode: another may be chosen at any moment.
         self.demand(switch).answers(view.now_seconds)
         supply.free_agents(view.now_seconds)
-        first = self._goes_first()
+        first = self._goes_first(switch)
         if first:
             return Decision(0, f"the agents are for {first} as long as it has somebody to call", HeldBy.AGENTS)
         decision = self._pacer(switch).decide(view)
-        self.held_by = decision.held_by
+        self.hold(switch, decision.held_by)
         self._team.occupancy[switch].saw(view.now_seconds, supply.busy, view.idle_agents)
         return decision
 
-    def _goes_first(self) -> str:
+    def may_dial_on(self, switches: Collection[str]) -> None:
+        """It has trunks on these `switches`, and they are there; on others it wants no agents."""
+        self._held_by = {switch: held_by for switch, held_by in self._held_by.items() if switch in switches}
+
+    def hold(self, switch: str, held_by: HeldBy) -> None:
+        """What keeps it from more calls on `switch`."""
+        self._held_by[switch] = held_by
+
+    def held_on(self, switch: str) -> HeldBy:
+        """What keeps it from more calls on `switch`."""
+        return self._held_by.get(switch, HeldBy.CHANNELS)
+
+    @property
+    def held_by(self) -> HeldBy:
+        """What keeps it from more calls, in one word: where it would use agents, if there is such a switch."""
+        reasons = list(self._held_by.values())
+        wanting = (one for one in reasons if one not in _WANTS_NO_AGENTS)
+        return next(wanting, next(iter(reasons), HeldBy.CHANNELS))
+
+    def _goes_first(self, switch: str) -> str:
         for other in self._team.campaigns.values():
             if (
                 other.running
                 and other.campaign.priority > self.campaign.priority
-                and other.held_by not in _WANTS_NO_AGENTS
+                and other.held_on(switch) not in _WANTS_NO_AGENTS
             ):
                 return other.campaign.name
         return ""
@@ -264,7 +283,7 @@ class CampaignPacing:
             demand.connected(uuid)
             if attempt.connected_late:
                 self.budget.abandoned()
-            elif self._bets:
+            elif self._bets(attempt.lease.switch):
                 self.budget.connected()
             self._count_before_record(uuid, Answered(1, int(attempt.connected_late)))
         elif phase is Phase.CLOSING and before is not Phase.TALKING:
@@ -274,10 +293,9 @@ class CampaignPacing:
                 self.budget.abandoned()
                 self._count_before_record(uuid, Answered(1, 1))
 
-    @property
-    def _bets(self) -> bool:
+    def _bets(self, switch: str) -> bool:
         """Whether answers come of calls that risked something: days without a risk are no reason for a larger one."""
-        return self.campaign.mode == "predictive" and self.held_by is not HeldBy.SAFE_MODE
+        return self.campaign.mode == "predictive" and self.held_on(switch) is not HeldBy.SAFE_MODE
 
     def _ended_without_a_person(self, attempt: Attempt, demand: Demand, now_seconds: float) -> None:
         if attempt.was_machine:

@@ -152,13 +152,14 @@ class CampaignRunner:
 
     async def _decide_and_dial(self) -> None:
         """One decision for each switch the campaign's trunks are on: an agent can be bridged on their own only."""
-        self.pacing.held_by = HeldBy.CHANNELS  # unless one of the decisions says otherwise
         if self._ledger.trouble:
+            self.pacing.may_dial_on(())
             self.reason = f"results cannot be written: {self._ledger.trouble}"
             return
         trunks: dict[str, list[Gateway]] = {}
         for gateway in self._gateways():
             trunks.setdefault(gateway.settings.switch, []).append(gateway)
+        self.pacing.may_dial_on({name for name in trunks if self._world.switches[name].ready})
         if not trunks:
             self.reason = f"no gateway called {', '.join(self.campaign.gateways)} is configured"
             return
@@ -178,17 +179,17 @@ class CampaignRunner:
         dry = self._dry.get(switch)
         if not decision.calls:
             if dry is not None:  # and so it needs none of the agents that it shares
-                self.pacing.held_by = dry.held_by
+                self.pacing.hold(switch, dry.held_by)
             if decision.held_by is HeldBy.RATE:
                 rate = self._world.throttle.rate
                 return f"this machine begins {rate:.0f} calls/s, and is {lag_seconds * 1000:.0f} ms behind"
             return decision.reason
         able = [gateway for gateway in gateways if not gateway.rests]
         if not able:
-            self.pacing.held_by = HeldBy.CHANNELS
+            self.pacing.hold(switch, HeldBy.CHANNELS)
             return "; ".join(f"{gateway.name} takes no calls: {gateway.trouble}" for gateway in gateways)
         if dry is not None and trio.current_time() < dry.until:
-            self.pacing.held_by = dry.held_by
+            self.pacing.hold(switch, dry.held_by)
             return dry.reason
         in_flight = sum(attempt.lease.switch == switch for attempt in self.attempts.values())
         calls, hindrance = broadcast.allowed(self.campaign, switch, self._world, decision.calls, in_flight)
@@ -198,16 +199,16 @@ class CampaignRunner:
         if not unfit and self.campaign.listens_for_machines:
             unfit = await why_deaf(switch, self._world)
         if unfit:
-            self.pacing.held_by = HeldBy.CHANNELS
+            self.pacing.hold(switch, HeldBy.CHANNELS)
             return unfit
         placed = await self._place(switch, calls, able)
         self._world.throttle.begun(placed or 0)
         if placed is None:
-            self.pacing.held_by = HeldBy.CHANNELS
+            self.pacing.hold(switch, HeldBy.CHANNELS)
             return "every gateway is at its limit of calls, or of calls per second"
         if not placed:
             dry = self._dry[switch]
-            self.pacing.held_by = dry.held_by
+            self.pacing.hold(switch, dry.held_by)
             return dry.reason
         return decision.reason
 

@@ -31,7 +31,7 @@ EXIT_SECONDS = 120.0
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure() -> None:
     """A thread that a failed test has left behind would keep this process, and whoever waits for it, for ever."""
-    faulthandler.dump_traceback_later(EXIT_SECONDS, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(EXIT_SECONDS, exit=True, file=sys.__stderr__ or sys.stderr)
 
 
 class RedisServer:

@@ -36,7 +36,7 @@ from tests.postgres_server import new_database, throw_away_server
 
 CAMPAIGNS: Final = ("north", "south")
 MAX_ATTEMPTS: Final = 2
-LEADS: Final = 400
+LEADS: Final = 200
 LIFE_SECONDS: Final = (2.0, 5.0)
 LONG_LIFE_SECONDS: Final = (3.0, 20.0)  # of a soak: it is to come to an end, and dies some hundred times
 DEAD_SECONDS: Final = (0.2, 12.0)  # the longer is more than the lease of a campaign: the other daemon takes it over
