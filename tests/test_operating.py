@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -172,3 +173,4 @@ async def test_a_second_sigterm_ends_it_at_once(tmp_path: Path) -> None:
             with trio.fail_after(5):
                 assert await running.wait() == -signal.SIGTERM
         assert len(home.switch.channels) == 2  # and still they talk
+        os.kill(int((tmp_path / "redis" / "redis.pid").read_text()), signal.SIGTERM)  # the next start would do that
