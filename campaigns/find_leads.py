@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from campaigns import store
 from campaigns.numbers import parse_number
-from campaigns.tables import CampaignRow
+from campaigns.tables import CampaignRow, LeadRow
 from dialer.errors import InputRefusedError
 
 MOST_FOUND: Final = 20
@@ -60,22 +60,26 @@ def find_leads(
     where = f"the campaign {campaign} has" if campaign is not None else "there is"
     campaign_id = row.id if row is not None else None
     if (lead_id := named.told_id) is not None:
-        return _found(session, "id = :value", lead_id, campaign_id) or _none(where, f"id {lead_id}")
+        found = _found(session, "id = :value", lead_id, campaign_id)
+        if not found and or_key and named.what is not None:
+            found = _of_key(session, named.what, campaign_id)
+        return found or _none(where, f"id {lead_id}")
     if named.key is not None:
-        return _found(session, "external_key = :value", named.key, campaign_id) or _none(where, f"key {named.key!r}")
+        return _of_key(session, named.key, campaign_id) or _none(where, f"key {named.key!r}")
     assert named.what is not None
     try:
         numbers = _numbers(named.what, [country] if country is not None else _countries(session, row))
     except InputRefusedError:
-        if or_key and (found := _found(session, "external_key = :value", named.what, campaign_id)):
+        if or_key and (found := _of_key(session, named.what, campaign_id)):
             return found
         if or_key or named.what.isdigit():
             _none(where, f"number{' or key' if or_key else ''} {named.what!r}; an id is told with --id")
         raise
-    found = [one for number in numbers for one in _found(session, _FIRST_NUMBER, number, campaign_id)]
-    found = found or [one for number in numbers for one in _found(session, _ANY_NUMBER, number, campaign_id)]
+    ways = [(query, number) for number in numbers for query in (_FIRST_NUMBER, _ANY_NUMBER)]
+    everybody = {one for query, number in ways for one in _found(session, query, number, campaign_id)}
+    found = sorted(everybody)[:MOST_FOUND]
     if not found and or_key:
-        found = list(_found(session, "external_key = :value", named.what, campaign_id))
+        found = _of_key(session, named.what, campaign_id)
     return found or _none(where, f"number {' or '.join(numbers)}")
 
 
@@ -100,6 +104,17 @@ def _numbers(what: str, countries: Sequence[str]) -> list[str]:
     if not numbers and refused is not None:
         raise refused
     return list(numbers)
+
+
+def _of_key(session: Session, key: str, campaign_id: int | None) -> Sequence[int]:
+    whose = [campaign_id] if campaign_id is not None else session.exec(select(CampaignRow.id)).all()
+    query = (  # the index of keys begins with the campaign
+        select(LeadRow.id)
+        .where(col(LeadRow.campaign_id).in_(whose), LeadRow.external_key == key)
+        .order_by(col(LeadRow.id))
+        .limit(MOST_FOUND)
+    )
+    return [one for one in session.exec(query) if one is not None]
 
 
 def _found(session: Session, query: str, value: object, campaign_id: int | None) -> Sequence[int]:

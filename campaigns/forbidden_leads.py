@@ -1,23 +1,25 @@
 """What becomes of leads whose number comes onto a do-not-call list, or off one.
 
-A lead with several numbers goes on with the first that may be called; only without one does it rest as suppressed.
+A lead with several numbers goes on with the next that may be called; only without one does it rest as suppressed.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, bindparam, case, or_, select, update
 from sqlmodel import Session, SQLModel, col
 
 from campaigns import queues, suppression_store
 from campaigns.campaign import Campaign
-from campaigns.lead import LeadStatus, Queue, numbers_from_json
+from campaigns.lead import LeadNumber, LeadStatus, Queue, numbers_from_json
 from campaigns.many import many, one_of
-from campaigns.recycle import History
+from campaigns.recycle import History, round_rest
 from campaigns.rules import refusal, suppression
+from campaigns.setting_types import NEVER
 from campaigns.suppression_store import Gone, Scope
 from campaigns.tables import CampaignRow
 
@@ -27,7 +29,7 @@ _SUPPRESSED = _lead.c.status == LeadStatus.SUPPRESSED
 _RESTS = _lead.c.put_off_by.in_((suppression.RULE, refusal.RULE)) & _lead.c.status.in_(
     (LeadStatus.NEW, LeadStatus.WAITING)
 )
-_LONGEST = 16  # characters of a number in E.164
+_LONGEST: Final = 16  # characters of a number in E.164
 
 
 def suppressed_numbers(session: Session, campaign: Campaign, numbers: Sequence[str], now: datetime) -> frozenset[str]:
@@ -45,40 +47,80 @@ def suppressed_numbers(session: Session, campaign: Campaign, numbers: Sequence[s
 
 
 def go_on(session: Session, campaign: Campaign, ids: Sequence[int], now: datetime) -> None:
-    """Leads of `campaign` whose number must never be called go on with another of theirs, or are suppressed."""
-    if not ids:
+    """Leads of `campaign` whose number must never be called go on with another of theirs, or are suppressed.
+
+    Where an entry is being removed just now they stay as they are: the next to look knows what came of it.
+    """
+    if not ids or not suppression_store.may_suppress(session):
         return
     connection = session.connection()
-    rows = connection.execute(_NUMBERS, {"_ids": many(ids)}).all()
-    others = {
-        lead_id: [
-            (place, one)
-            for place, one in enumerate(numbers_from_json(numbers))
-            if one.number != number and one.number not in History.from_json(history).dead_numbers
-        ]
-        for lead_id, number, numbers, history in rows
-    }
-    wanted = [one.number for theirs in others.values() for _, one in theirs]
+    rows = connection.execute(_STANDING, {"_ids": many(ids)}).all()
+    several = {row.id: numbers_from_json(row.numbers) for row in rows}
+    wanted = [one.number for theirs in several.values() for one in theirs] + [row.number for row in rows]
     forbidden = suppressed_numbers(session, campaign, wanted, now)
-    suppressed = []
-    for lead_id, theirs in others.items():
-        place, other = next(((place, one) for place, one in theirs if one.number not in forbidden), (0, None))
-        if other is None:
-            suppressed.append(lead_id)
+    suppressed, moved = [], []
+    for row in rows:
+        if row.number not in forbidden:
             continue
-        values = {"number": other.number, "number_no": place, "kind": other.kind, "region": other.region}
-        zones = json.dumps(other.zones, separators=(",", ":"))
-        queues.change(connection, [lead_id], {**values, "zones": zones, "updated_at": now})
+        gone = forbidden | set(History.from_json(row.history).dead_numbers)
+        places = [place for place, one in enumerate(several[row.id]) if one.number not in gone]
+        later = next((place for place in places if place > row.number_no), None)
+        rest = 0.0 if later is not None or row.callback_at else round_rest(row.last_disposition, campaign)
+        if not places or rest == NEVER:
+            suppressed.append(row.id)
+            continue
+        place = places[0] if later is None else later
+        due_at = (row.last_called_at or now) + timedelta(seconds=rest)
+        moved.append(_moved(row, place, several[row.id][place], max(row.due_at, due_at), now))
+    if moved:
+        connection.execute(_MOVE, moved)
     queues.change(connection, suppressed, {"queue": None, "status": LeadStatus.SUPPRESSED, "updated_at": now})
 
 
-_NUMBERS = select(_lead.c.id, _lead.c.number, _lead.c.numbers, _lead.c.history).where(one_of(_lead.c.id, "_ids"))
+def _moved(row: Any, place: int, number: LeadNumber, due_at: datetime, now: datetime) -> dict[str, object]:
+    return {
+        "_id": row.id,
+        "_number": number.number,
+        "_number_no": place,
+        "_zones": json.dumps(number.zones, separators=(",", ":")),
+        "_kind": number.kind,
+        "_region": number.region,
+        "_queue": row.queue if due_at <= now else None,
+        "_due_at": due_at,
+        "_now": now,
+    }
+
+
+_STANDING: Final = select(
+    *(_lead.c[name] for name in ("id", "number", "number_no", "numbers", "history", "queue", "due_at")),
+    *(_lead.c[name] for name in ("callback_at", "last_called_at", "last_disposition")),
+).where(one_of(_lead.c.id, "_ids"))
+_MOVE: Final = (
+    update(_lead)
+    .where(
+        _lead.c.id == bindparam("_id"),
+        or_(
+            _lead.c.status == LeadStatus.NEW, _lead.c.status == LeadStatus.WAITING
+        ),  # no IN: it is one of many
+    )
+    .values(
+        number=bindparam("_number"),
+        number_no=bindparam("_number_no"),
+        zones=bindparam("_zones"),
+        kind=bindparam("_kind"),
+        region=bindparam("_region"),
+        queue=bindparam("_queue"),
+        due_at=bindparam("_due_at"),
+        updated_at=bindparam("_now"),
+    )
+)
 
 
 def allow(
     session: Session, patterns: Sequence[str], *, scope: Scope, scope_name: str, now: datetime
 ) -> Sequence[Gone]:
     """Take `patterns` off the do-not-call list of that scope; those that were on it. Leads may be called again."""
+    suppression_store.lock_removals(session)
     gone = suppression_store.remove_entries(session, patterns, scope=scope, scope_name=scope_name)
     allowed_again(session, gone, now)
     return gone
@@ -86,23 +128,17 @@ def allow(
 
 def allowed_again(session: Session, gone: Sequence[Gone], now: datetime) -> None:
     """Leads that rest for entries that are `gone` are looked at anew; those promised a call, when it is due."""
-    for pattern, is_prefix in gone:
+    for pattern, is_prefix, lasting in gone:
         number, last = _lead.c.number, pattern.ljust(_LONGEST, "9")
         mine = number.between(pattern, last) if is_prefix else number == pattern
-        _look_again(session, mine & or_(_SUPPRESSED, _RESTS), now)
-    exact = {pattern for pattern, is_prefix in gone if not is_prefix}
-    prefixes = tuple(pattern for pattern, is_prefix in gone if is_prefix)
-    rows = session.connection().execute(_SUPPRESSED_OF_SEVERAL)
-    again = [
-        lead_id
-        for lead_id, numbers in rows
-        if any(one.number in exact or one.number.startswith(prefixes) for one in numbers_from_json(numbers))
-    ]
-    look_again(session, again, now)
+        if lasting:
+            any_number = _lead.c.numbers.like(f'%"{pattern}%' if is_prefix else f'%"{pattern}"%')
+            _look_again(session, mine | (_lead.c.id.in_(_SUPPRESSED_OF_SEVERAL.where(any_number))), _SUPPRESSED, now)
+        _look_again(session, mine, _RESTS, now)
 
 
 # The index of statuses begins with the campaign.
-_SUPPRESSED_OF_SEVERAL = select(_lead.c.id, _lead.c.numbers).where(
+_SUPPRESSED_OF_SEVERAL: Final = select(_lead.c.id).where(
     _lead.c.campaign_id.in_(select(col(CampaignRow.id))), _SUPPRESSED, _lead.c.first_number.is_not(None)
 )
 
@@ -110,15 +146,17 @@ _SUPPRESSED_OF_SEVERAL = select(_lead.c.id, _lead.c.numbers).where(
 def look_again(session: Session, ids: Sequence[int], now: datetime) -> None:
     """Those of the leads `ids` that are suppressed are asked about again: they have got other numbers, or rights."""
     if ids:
-        _look_again(session, one_of(_lead.c.id, "_ids") & _SUPPRESSED, now, _ids=many(ids))
+        _look_again(session, one_of(_lead.c.id, "_ids"), _SUPPRESSED, now, _ids=many(ids))
 
 
-def _look_again(session: Session, which: ColumnElement[bool], now: datetime, **values: object) -> None:
+def _look_again(
+    session: Session, which: ColumnElement[bool], standing: ColumnElement[bool], now: datetime, **values: object
+) -> None:
     called, promised = _lead.c.attempts > 0, _lead.c.callback_at
     in_future = promised > now
     statement = (
         update(_lead)
-        .where(which)
+        .where(which, standing)
         .values(
             status=case((called, LeadStatus.WAITING.value), else_=LeadStatus.NEW.value),
             queue=case(

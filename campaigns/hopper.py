@@ -110,7 +110,7 @@ class Leasing:
         self._since = self._needed_since()
         self._looked = 0
         self._unfitted = 0
-        self._agentless = 0  # that no agent could be held for
+        self._agentless = 0  # looked at while there was no idle agent at all whom one could have been held for
         self._calls: dict[int, Sequence[PastCall]] = {}  # to a lead that may be called, where there are any
         self._taken: list[tuple[QueuedLead, Fit]] = []
         self._taken_of: defaultdict[str | tuple[str, str], list[tuple[QueuedLead, Fit]]] = defaultdict(list)
@@ -214,7 +214,7 @@ class Leasing:
         histories = attempt_history.of(self._session, leads, self._since) if self._since else Histories()
         for lead in leads:
             if self._lacks_agent(lead):  # it keeps its place, and others go before it
-                self._agentless += 1
+                self._agentless += not self._idle_agents
                 continue
             calls = self._calls_of(lead, histories)
             verdict = self._verdict(lead, calls, forbidden.get(lead.number, ()))

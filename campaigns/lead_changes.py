@@ -119,7 +119,6 @@ def change_lead(
 
 def _check_free(session: Session, lead: LeadRow, number: str, unique_in: UniqueIn) -> None:
     """Raises InputRefusedError when another lead is known by `number`, where that may be once."""
-    staging.lock_additions(session)
     there = known_numbers(session, lead.campaign_id, [number], unique_in).get(number, ())
     for other in there:
         if other.id != lead.id and (unique_in != "list" or other.list_id == lead.list_id):
@@ -149,7 +148,11 @@ def withdraw_lead(session: Session, campaign: str, lead: LeadRow, *, who: str, n
 
 
 def locked_leads(session: Session, ids: Sequence[int]) -> Sequence[LeadRow]:
-    """Those leads, which nobody else changes until the transaction ends."""
+    """Those leads, which nobody else changes until the transaction ends; nor are others added.
+
+    An import takes its locks in this order too: else each of two might wait for the other.
+    """
+    staging.lock_additions(session)
     query = select(LeadRow).where(col(LeadRow.id).in_(ids)).order_by(col(LeadRow.id)).with_for_update()
     return session.exec(query).all()
 

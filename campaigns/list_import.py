@@ -331,7 +331,8 @@ class _Staged:
     async def carry_out(self, progress: Callable[[int], None]) -> Counts:
         counts = await _carry_out(self._database, self._import_id, self._now, progress)
         await self._database.write(partial(staging.forget, import_id=self._import_id))
-        return counts or Counts()
+        assert counts is not None, "it is forgotten by us alone, or a day after its end"
+        return counts
 
 
 class _Rehearsed:
@@ -376,16 +377,13 @@ async def _carry_out(
     database: Database, import_id: int, now: datetime, progress: Callable[[int], None] = lambda _: None
 ) -> Counts | None:
     """What became of all its leads, whoever has carried them out; None when its importer was told that already."""
-    turns, counts = _Turns(database), None
+    turns = _Turns(database)
     while True:
         chunks = 1 if turns.shared else CHUNKS_ALONE
         done = await turns.write(partial(staging.carry_out, import_id=import_id, now=now, chunks=chunks))
-        if done is None:
-            return counts
-        counts = done.counts
-        if done.finished:
-            return counts
-        progress(counts.leads)
+        if done is None or done.finished:
+            return None if done is None else done.counts
+        progress(done.counts.leads)
 
 
 async def _discard(database: Database, import_id: int) -> None:

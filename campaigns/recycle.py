@@ -350,6 +350,13 @@ def _number_and_rest(rule: _Rule, history: History, turn: Turn) -> tuple[int, De
     return alive[0], rule.round_over, history
 
 
+def round_rest(disposition: Disposition | None, campaign: Campaign) -> Delay:
+    """How long a lead's earlier numbers rest after a call that ended so, when there is no later one to go on with."""
+    delays = campaign.retries.delay_seconds
+    own: Delay = getattr(delays, disposition.value, NEVER) if disposition is not None else 0.0
+    return own if own != NEVER else delays.no_answer
+
+
 def _failed_over(turn: Turn, campaign: Campaign, now: datetime) -> NextStep:
     """Nobody's phone has rung: the lead goes out through another trunk at once, while there is one.
 

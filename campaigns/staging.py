@@ -26,7 +26,7 @@ from sqlalchemy import Connection, Select, bindparam, delete, func, insert, sele
 from sqlalchemy.types import TypeEngine
 from sqlmodel import Session, SQLModel, col
 
-from campaigns import forbidden_leads, lead_lists, store
+from campaigns import forbidden_leads, lead_lists, store, suppression_store
 from campaigns.known_leads import KnownByKey, UniqueIn, known_keys, known_numbers
 from campaigns.lead import LeadStatus, Queue
 from campaigns.list_rows import StagedLead, unpack
@@ -224,6 +224,7 @@ def add_leads(
     Leads after `watermark` in a list of theirs count as being in this one.
     """
     lock_additions(session)
+    suppression_store.keep_entries(session)
     lists = {
         name: store.lead_list(session, campaign_row_id, name, now, source=source).id or 0
         for name in {lead.list_name or terms.list_name for lead in leads}

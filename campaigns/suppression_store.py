@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 import attrs
-from sqlalchemy import bindparam, delete, func, or_, select
+from sqlalchemy import bindparam, delete, func, or_, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, col
 
@@ -27,6 +27,7 @@ from campaigns.tables import SuppressionRow
 from dialer.errors import InputRefusedError
 
 _PATTERN: Final = re.compile(r"\+[0-9]{1,15}")
+_REMOVALS_LOCK: Final = 0x6469616C_00000003  # of PostgreSQL's advisory locks
 _suppression = SQLModel.metadata.tables["suppression"]
 _KNOWN: Final = select(_suppression.c.pattern, _suppression.c.is_prefix).where(
     one_of(_suppression.c.pattern, "_patterns"),
@@ -119,10 +120,11 @@ def add_entries(
 
 
 class Gone(NamedTuple):
-    """An entry that was taken away."""
+    """An entry that was taken away; `lasting` if it would not have ended by itself."""
 
     pattern: str
     is_prefix: bool
+    lasting: bool
 
 
 def remove_entries(session: Session, patterns: Sequence[str], *, scope: Scope, scope_name: str) -> Sequence[Gone]:
@@ -134,9 +136,35 @@ def remove_entries(session: Session, patterns: Sequence[str], *, scope: Scope, s
             col(SuppressionRow.scope) == scope.value,
             col(SuppressionRow.scope_name) == scope_name,
         )
-        .returning(col(SuppressionRow.pattern), col(SuppressionRow.is_prefix))
+        .returning(col(SuppressionRow.pattern), col(SuppressionRow.is_prefix), col(SuppressionRow.expires_at))
     )
-    return [Gone(*row) for row in gone]
+    return [Gone(pattern, is_prefix, expires_at is None) for pattern, is_prefix, expires_at in gone]
+
+
+def lock_removals(session: Session) -> None:
+    """From here to the commit nobody suppresses leads: whoever is about to will see what has been removed."""
+    _lock(session, "pg_advisory_xact_lock")
+
+
+def keep_entries(session: Session) -> None:
+    """From here to the commit no entry is removed: leads may be suppressed for those that are read now.
+
+    To be called before any lead is locked. It waits; whoever has leads locked asks `may_suppress` instead.
+    """
+    _lock(session, "pg_advisory_xact_lock_shared")
+
+
+def may_suppress(session: Session) -> bool:
+    """The same as `keep_entries`, but False where that would have to wait."""
+    return _lock(session, "pg_try_advisory_xact_lock_shared")
+
+
+def _lock(session: Session, function: str) -> bool:
+    """SQLite needs none: it has one writer at a time."""
+    connection = session.connection()
+    if connection.dialect.name != "postgresql":
+        return True
+    return connection.scalar(text(f"SELECT {function}(:key)"), {"key": _REMOVALS_LOCK}) is not False
 
 
 def let_rest(session: Session, number: str, rest: Rest, *, attempt: str, now: datetime) -> None:

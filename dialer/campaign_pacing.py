@@ -76,7 +76,7 @@ class CampaignPacing:
         self.campaign_id = campaign_id
         self.campaign = campaign
         self.running = False
-        self._held_by: dict[str, HeldBy] = {}  # by switch, of those where it may place calls
+        self._held_by: dict[str, HeldBy] | None = None  # by switch, where it may place calls; None: not known yet
         self.budget = budget
         self.model = AnswerModel()
         # Live answers and abandoned calls on record: of the campaign and of its group, of a day and of a month.
@@ -172,19 +172,21 @@ class CampaignPacing:
 
     def may_dial_on(self, switches: Collection[str]) -> None:
         """It has trunks on these `switches`, and they are there; on others it wants no agents."""
-        self._held_by = {switch: held_by for switch, held_by in self._held_by.items() if switch in switches}
+        self._held_by = {switch: (self._held_by or {}).get(switch, HeldBy.AGENTS) for switch in switches}
 
     def hold(self, switch: str, held_by: HeldBy) -> None:
         """What keeps it from more calls on `switch`."""
-        self._held_by[switch] = held_by
+        self._held_by = {**(self._held_by or {}), switch: held_by}
 
     def held_on(self, switch: str) -> HeldBy:
-        """What keeps it from more calls on `switch`."""
-        return self._held_by.get(switch, HeldBy.CHANNELS)
+        """What keeps it from more calls on `switch`; agents, as far as is known, until it has decided there."""
+        return HeldBy.AGENTS if self._held_by is None else self._held_by.get(switch, HeldBy.CHANNELS)
 
     @property
     def held_by(self) -> HeldBy:
         """What keeps it from more calls, in one word: where it would use agents, if there is such a switch."""
+        if self._held_by is None:
+            return HeldBy.AGENTS
         reasons = list(self._held_by.values())
         wanting = (one for one in reasons if one not in _WANTS_NO_AGENTS)
         return next(wanting, next(iter(reasons), HeldBy.CHANNELS))

@@ -206,11 +206,12 @@ class CampaignRunner:
         if placed is None:
             self.pacing.hold(switch, HeldBy.CHANNELS)
             return "every gateway is at its limit of calls, or of calls per second"
-        if not placed:
-            dry = self._dry[switch]
-            self.pacing.hold(switch, dry.held_by)
-            return dry.reason
-        return decision.reason
+        if placed:
+            return decision.reason
+        if (dry := self._dry.get(switch)) is None:
+            return "nobody of those looked at so far may be called now; it looks further"
+        self.pacing.hold(switch, dry.held_by)
+        return dry.reason
 
     async def _decide(self, switch: str) -> tuple[Decision, float]:
         """What to do on `switch`, and how far this process is behind.
@@ -245,11 +246,10 @@ class CampaignRunner:
         found = await self._dispatcher.lease(calls, gateways, self._lease_for)
         if found is None:
             return None
-        if found.leases:
+        if found.leases or found.more:  # the next decision looks further at once
             self._dry.pop(switch, None)
-        else:  # where there are more, the next decision looks further at once
-            until = trio.current_time() + (0.0 if found.more else EMPTY_HOPPER_SECONDS)
-            outlook = await self._ledger.outlook(self.campaign_id)
+        else:
+            until, outlook = trio.current_time() + EMPTY_HOPPER_SECONDS, await self._ledger.outlook(self.campaign_id)
             self._dry[switch] = _dry(outlook, self._world.clock.now(), until)
         for attempt in await begin(found.leases, self.campaign, self.campaign_id, self._world, self._moved):
             self.attempts[attempt.uuid] = attempt

@@ -225,7 +225,7 @@ def dnc_remove(
         if not removed:
             raise InputRefusedError(f"none of them is on the list for {_shown(scope, name)}; see `dialer dnc check`")
         before = {"scope": _shown(scope, name), "reason": reason}
-        for pattern, _ in removed:
+        for pattern, *_ in removed:
             audit.note(session, who=who, action="remove", kind="suppression", subject=pattern, now=now, before=before)
         return len(removed)
 
@@ -303,6 +303,7 @@ def check_lead(
         typer.Argument(metavar="NUMBER|ID|KEY", help="Any number of the lead, its id, or its external key."),
     ] = None,
     lead_id: Annotated[int | None, typer.Option("--id", help="The lead's id, of any length.")] = None,
+    key: Annotated[str | None, typer.Option("--key", help="The lead's external key.")] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     campaign: Annotated[str | None, typer.Option("--campaign", help="Of this campaign only.")] = None,
     country: CountryOption = None,
@@ -310,7 +311,7 @@ def check_lead(
 ) -> None:
     """Say in plain words every rule that allows or stops a call to a lead now, and until when."""
     settings, now = load_settings(config), right_now()
-    named = Named(what, lead_id)
+    named = Named(what, lead_id, key)
     found = read(settings, lambda session: _explanations(session, settings, named, campaign, country, now))
     if as_json:
         typer.echo(json.dumps([_explanation_value(one) for one in found], default=str))

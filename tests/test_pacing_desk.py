@@ -62,3 +62,19 @@ async def test_a_campaign_goes_first_only_on_switches_where_it_has_trunks(tmp_pa
         assert pacings["low"].decide("fs2", view).calls == 10
         pacings["high"].may_dial_on(())  # its switch is away
         assert pacings["low"].decide("fs1", view).calls == 10
+
+
+async def test_the_higher_priority_goes_first_before_its_first_decision_too(tmp_path: Path) -> None:
+    async with open_database(f"sqlite:///{tmp_path}/d.db", node=None) as database:
+        desk, now, pacings = PacingDesk(database, SystemClock()), datetime.now(UTC), {}
+        for index, (name, priority) in enumerate((("high", "2"), ("low", "1")), 1):
+            one = campaign(name, mode='"progressive"', team='"sales"', priority=priority)
+            await database.write(lambda session, one=one: store.add_campaign(session, one, now))  # type: ignore[misc]
+            pacings[name] = await desk.of(index, one)
+            pacings[name].running = True
+        view = View(trio.current_time(), idle_agents=10, ringing=0, waiting=0, in_flight=0, windows=())
+        pacings["low"].may_dial_on({"fs1"})
+        assert pacings["low"].decide("fs1", view).calls == 0
+        pacings["high"].may_dial_on({"fs1"})
+        pacings["high"].hold("fs1", HeldBy.LEADS)
+        assert pacings["low"].decide("fs1", view).calls == 10

@@ -164,6 +164,14 @@ def test_a_lead_is_found_as_people_dial_it_by_id_or_by_key(spring: Run) -> None:
         assert [one["lead"]["id"] for one in spring("check-lead", *words, "--json")] == [2], words
 
 
+def test_a_lead_is_found_by_a_key_of_digits(spring: Run, tmp_path: Path) -> None:
+    more = tmp_path / "more.csv"
+    more.write_text("number,id\n2125550105,48213\n2125550106,2\n")
+    spring("leads", "import", str(more), "--campaign", "spring")
+    assert "+12125550105" in spring("check-lead", "48213", "--campaign", "spring")
+    assert "+12125550106" in spring("check-lead", "--key", "2", "--campaign", "spring")
+
+
 def test_a_dry_run_counts_the_list_by_rule_and_hour(spring: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     spring("dnc", "add", "+12125550100")
     found = spring("campaign", "dry-run", "spring", "--json")

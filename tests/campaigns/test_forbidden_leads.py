@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import threading
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlmodel import select
+import trio
+from sqlalchemy import event, insert
+from sqlmodel import Session, select
 
-from campaigns import forbidden_leads
-from campaigns.database import Database
+from campaigns import forbidden_leads, hopper
+from campaigns.database import Database, open_database
 from campaigns.disposition import Disposition
 from campaigns.known_leads import known_keys
 from campaigns.lead import LeadStatus, numbers_from_json
 from campaigns.lead_changes import LeadDetails, add_lead, change_lead, locked_leads
 from campaigns.list_import import ImportOptions, import_list
 from campaigns.recycle import History, Tried, next_step
+from campaigns.retries import NextNumber, Retries
+from campaigns.rules.callable import RuleBook
+from campaigns.store import close_attempt
 from campaigns.suppression_store import NewEntry, Scope, add_entries
 from campaigns.tables import LeadRow
 
-from .conftest import CAMPAIGN, NOON, Filled, fill, take
+from .conftest import CAMPAIGN, NOON, TRUNKS, Filled, cdr_of, fill, lead_values, slots, take
 
 FIRST, SECOND, THIRD = "+12125550101", "+12125550102", "+12125550103"
 
@@ -144,3 +153,85 @@ async def test_leads_that_a_list_is_to_change_are_nobody_else_s_meanwhile(databa
     filled = await lead_with(database, FIRST)
     found = await database.write(lambda session: known_keys(session, filled.id, ["k"], "campaign", to_change=True))
     assert [one.number for one in found["k"]] == [FIRST]
+
+
+ROUND = CAMPAIGN.model_copy(update={"retries": Retries(next_number=NextNumber(no_answer=60))})
+MINUTE = NOON + timedelta(minutes=1)
+HOURS = NOON + timedelta(hours=4)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "in_a_minute", "in_four_hours"),
+    [((FIRST, SECOND, THIRD), [THIRD], []), ((FIRST, SECOND), [], [FIRST])],
+)
+async def test_on_its_way_through_its_numbers_a_lead_passes_by_a_forbidden_one(
+    database: Database, numbers: tuple[str, ...], in_a_minute: list[str], in_four_hours: list[str]
+) -> None:
+    filled = await lead_with(database, *numbers)
+    await forbid(database, SECOND)
+    (one,) = await take(database, filled, 1, campaign=ROUND)
+    step = next_step(Disposition.NO_ANSWER, one, ROUND, NOON)  # the next number in a minute; the same in four hours
+    record = cdr_of(one, filled.id, Disposition.NO_ANSWER, "NO_ANSWER")
+    await database.write(lambda session: close_attempt(session, record, step, NOON))
+    for moment, wanted in ((MINUTE, in_a_minute), (HOURS, in_four_hours)):
+        taken = [each.number for _ in range(2) for each in await take(database, filled, 1, moment, campaign=ROUND)]
+        assert taken == wanted
+
+
+def watched(session: Session) -> list[str]:
+    seen: list[str] = []
+    event.listen(session.connection(), "before_cursor_execute", lambda *told: seen.append(told[2]))
+    return seen
+
+
+def of_leads(statements: list[str]) -> list[str]:
+    return [one for one in statements if "lead" in one]
+
+
+async def test_when_nothing_came_off_a_list_no_lead_is_looked_at(database: Database) -> None:
+    def work(session: Session) -> list[str]:
+        seen = watched(session)
+        forbidden_leads.allowed_again(session, (), NOON)  # as after every word of an agent that is no refusal
+        return of_leads(seen)
+
+    assert await database.write(work) == []
+
+
+async def test_a_thousand_forbidden_leads_of_two_numbers_are_not_a_thousand_statements(database: Database) -> None:
+    filled = await fill(database, 0)
+    place = ["America/New_York"]
+
+    def work(session: Session) -> int:
+        rows = []
+        for values in map(lead_values(filled.id), range(1000)):
+            first, second = str(values["number"]), "+1305" + str(values["number"])[5:]
+            numbers = json.dumps([[first, place, "mobile", "US-NY"], [second, place, "mobile", "US-FL"]])
+            rows.append({**values, "numbers": numbers, "first_number": first})
+        session.connection().execute(insert(LeadRow), rows)
+        seen = watched(session)
+        hopper.lease(session, RuleBook(CAMPAIGN, filled.id), slots(1), TRUNKS, "test", NOON)
+        return len(of_leads(seen))
+
+    await forbid(database, "+1212*")
+    assert await database.write(work) < 100
+
+
+async def test_a_lead_that_is_looked_at_while_its_number_comes_off_a_list_is_not_lost(postgres_url: str) -> None:
+    async with open_database(postgres_url, node=None) as one, open_database(postgres_url, node=None) as two:
+        filled = await lead_with(one, FIRST)
+        await forbid(one, FIRST)
+        looked = threading.Event()
+
+        def look(session: Session) -> None:
+            hopper.lease(session, RuleBook(CAMPAIGN, filled.id), slots(1), TRUNKS, "test", NOON)
+            looked.set()
+            time.sleep(0.5)  # for the other to run into it
+
+        async def take_off() -> None:
+            await trio.to_thread.run_sync(looked.wait)
+            await allow(two, FIRST)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.write, look)
+            nursery.start_soon(take_off)
+        assert await called(one, filled) == [FIRST]  # there is no entry any more, nor one to remove again

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, time, timedelta
+from functools import partial
 from typing import Any, get_args
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -30,7 +31,7 @@ from campaigns.suppression_store import NewEntry, Scope
 from campaigns.tables import CallerIdDayRow, LeadListRow
 from campaigns.trunk import CallerId, Trunk
 
-from .conftest import CAMPAIGN, NEW_YORK, NOON, Filled, cdr_of, fill, slots
+from .conftest import CAMPAIGN, NEW_YORK, NOON, TRUNKS, Filled, cdr_of, fill, slots
 
 ONE = Trunk("carrier", "fs1")
 ANY_HOUR = (CallingHours(days=get_args(Day), start=time(0), end=time(0)),)
@@ -430,3 +431,26 @@ async def test_a_campaign_with_a_number_of_its_own_shows_that(database: Database
     filled = await fill(database, 1, campaign=CAMPAIGN.model_copy(update={"caller_id": "+12125550199"}))
     trunks = {"carrier": Trunk("carrier", "fs1", caller_ids=(CallerId("+12125550000"),))}
     assert (await ask(database, filled, 1, trunks)).leases[0].caller_id is None
+
+
+async def test_promised_calls_are_made_whenever_an_agent_is_idle(database: Database) -> None:
+    filled = await fill(database, 200)
+    promised = {"callback_at": NOON, "queue": Queue.CALLBACK}
+    await database.write(
+        lambda session: session.connection().execute(update(LeadRow).where(col(LeadRow.id) <= 171).values(**promised))
+    )
+    book, passed_by, made = RuleBook(CAMPAIGN, filled.id), PassedBy(), []
+    for second in range(6):  # each second one agent is idle, and the pacer wants five calls
+        ask_for = partial(
+            hopper.lease,
+            book=book,
+            slots=slots(5),
+            trunks=TRUNKS,
+            node="test",
+            now=NOON + timedelta(seconds=second),
+            idle_agents={"1000"},
+            passed_by=passed_by,
+        )
+        found = await database.write(ask_for)
+        made.append(sum(one.callback_at is not None for one in found.leases))
+    assert made == [1] * 6

@@ -1,24 +1,28 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
+import trio
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
-from campaigns import audit, lead_lists, list_export, store
-from campaigns.database import Database
+from campaigns import audit, lead_lists, list_export, staging, store
+from campaigns.database import Database, open_database
 from campaigns.disposition import Disposition
 from campaigns.find_leads import Named, find_leads
 from campaigns.lead import LeadStatus, Queue
 from campaigns.lead_changes import LeadDetails, add_lead, change_lead, locked_leads, withdraw_lead
 from campaigns.lead_lists import ListChange
+from campaigns.list_rows import StagedLead
 from campaigns.recycle import NextStep
-from campaigns.staging import Counts
+from campaigns.staging import Counts, Terms
 from campaigns.tables import LeadRow
 from dialer.errors import InputRefusedError
 
@@ -234,7 +238,7 @@ async def test_an_export_has_everything_page_by_page(database: Database, monkeyp
     wanted = list_export.Wanted(filled.id)
     rows = await exported(database, wanted)
     assert [row["number"] for row in rows] == ["+12125550100", "+12125550101", "+12125550102"]
-    assert set(rows[0]) == {*list_export.COLUMNS, "fields"}
+    assert set(rows[0]) == {*list_export.COLUMNS, "places", "fields"}
     assert (rows[0]["numbers"], rows[0]["external_key"]) == (["+12125550100", "+13055550100"], "k1")
     assert (rows[1]["list"], rows[1]["fields"], rows[1]["status"]) == ("vip", {"city": "=1+1"}, LeadStatus.NEW)
     assert await database.read(lambda s: list_export.table_shape(s, wanted)) == list_export.TableShape(
@@ -247,3 +251,33 @@ async def test_an_export_has_everything_page_by_page(database: Database, monkeyp
         (list_export.Wanted(filled.id + 1), []),
     ):
         assert [row["number"] for row in await exported(database, narrowed)] == numbers
+
+
+async def test_everybody_with_a_number_is_found_by_it(database: Database) -> None:
+    await fill(database, 0)
+    await add(database, "2125550101")
+    await add(database, "2125550102", "2125550101")
+    assert await database.read(lambda s: find_leads(s, Named("+12125550101"), "spring")) == [1, 2]
+
+
+async def test_a_change_and_an_import_by_key_do_not_wait_for_each_other(postgres_url: str) -> None:
+    async with open_database(postgres_url, node=None) as one, open_database(postgres_url, node=None) as two:
+        await fill(one, 0)
+        await add(one, "2125550101", key="k")
+        has_lead = threading.Event()
+
+        def change_number(session: Session) -> None:
+            (lead,) = locked_leads(session, [1])
+            has_lead.set()
+            time.sleep(0.5)  # for the other to run into it
+            change_lead(session, "spring", lead, LeadDetails(["+12125550103"]), who=WHO, now=NOON)
+
+        def import_it(session: Session) -> None:
+            has_lead.wait(60)
+            again = StagedLead("+12125550102", '["America/New_York"]', "US-NY", "unknown", "[]", "{}", "k")
+            staging.add_leads(session, 1, [again], Terms("list", by="key"), 2**62, NOON)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.write, change_number)
+            nursery.start_soon(two.write, import_it)
+        assert [lead.number for lead in await leads(one)] == ["+12125550102"]

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from contextlib import aclosing
 from datetime import datetime
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,10 @@ import trio
 from sqlalchemy import text
 from sqlmodel import col, select
 
-from campaigns import list_columns, list_import, list_worker, list_workers, staging, suppression_store
+from campaigns import list_columns, list_export, list_import, list_worker, list_workers, staging, suppression_store
 from campaigns.database import Database, open_database
-from campaigns.lead import LeadStatus, Queue
+from campaigns.lead import LeadStatus, Queue, numbers_from_json
+from campaigns.lead_changes import LeadDetails, change_lead, locked_leads
 from campaigns.list_columns import parse_told
 from campaigns.list_import import ImportOptions, ImportReport, finish_imports, import_list
 from campaigns.list_rows import StagedLead, pack, task_of
@@ -25,6 +29,7 @@ from campaigns.store import LeadRow, lead_list
 from campaigns.suppression_store import NewEntry, Scope
 from campaigns.tables import LeadListRow
 from dialer.errors import InputRefusedError, UnavailableError
+from dialer.text_table import safe_cell
 
 from .conftest import CAMPAIGN, NOON, fill
 
@@ -368,6 +373,28 @@ async def test_both_tell_the_whole_when_an_import_carries_another_out_that_is_al
         assert (reports["first"].added, reports["second"].added) == (900, 900)
         assert [one.counts.added for one in reports["second"].finished] == [900]
         assert await left_over(one) == (0, 0)
+
+
+async def test_who_helps_an_import_to_its_end_tells_all_or_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled = await fill(database, 0)
+    import_id = await database.write(lambda s: staging.begin_import(s, filled.id, "x.csv", Terms("list"), NOON))
+    for start in range(2):
+        chunk = staged(1, start)
+        await database.write(lambda s, chunk=chunk: staging.stage(s, import_id, chunk))  # type: ignore[misc]
+    await database.write(lambda s: staging.seal(s, import_id, NOON))
+    carry_out, looks = staging.carry_out, count()
+
+    def carried(session: Any, import_id: int, now: datetime, chunks: int) -> Any:
+        if next(looks) == 1:  # the importer does the rest between our two looks
+            while not (far := carry_out(session, import_id, now)) or not far.finished:
+                pass
+            staging.forget(session, import_id)
+        return carry_out(session, import_id, now, 1)
+
+    monkeypatch.setattr(staging, "carry_out", carried)
+    assert await finish_imports(database, NOON) == ()
 
 
 async def test_two_imports_at_one_time_add_a_number_once(url: str, tmp_path: Path) -> None:
@@ -763,3 +790,43 @@ async def test_room_is_left_for_others_when_they_write(sqlite_url: str, monkeypa
         await turns.write(lambda s: lead_list(s, 1, "list", NOON) and None)
         assert slept[3] > 0
         assert turns.shared
+
+
+# What was exported.
+
+AUTUMN = CAMPAIGN.model_copy(update={"name": "autumn"})
+
+
+async def exported(database: Database) -> str:
+    wanted, out = list_export.Wanted(1), io.StringIO()
+    shape = await database.read(partial(list_export.table_shape, wanted=wanted))
+    page = await database.read(partial(list_export.page, wanted=wanted, after_id=0))
+    csv.writer(out).writerows([map(safe_cell, shape.header()), *(map(safe_cell, shape.row(one)) for one in page)])
+    return out.getvalue()
+
+
+async def test_numbers_are_where_they_were_after_an_export(database: Database, path: Path) -> None:
+    await fill(database, 0)
+    await fill(database, 0, campaign=AUTUMN)
+    await bring_in(database, path, "phone,phone 2\n2125550100,3105550100\n")  # New York and Los Angeles
+    await bring_in(database, path, await exported(database), campaign="autumn")
+    before, after = (numbers_from_json(one.numbers) for one in await leads(database))
+    assert [(one.zones, one.region) for one in after] == [(one.zones, one.region) for one in before]
+
+
+async def test_a_number_that_was_not_to_be_called_is_none_after_an_export(database: Database, path: Path) -> None:
+    await fill(database, 0)
+    await fill(database, 0, campaign=AUTUMN)
+    await bring_in(database, path, "Mobile,Phone\n2125550100,2125550199\n", columns=["number=Mobile"])
+    await bring_in(database, path, await exported(database), campaign="autumn")
+    assert [one.numbers for one in await leads(database)] == ["[]", "[]"]
+
+
+async def test_a_lead_that_gets_numbers_during_an_export_keeps_its_columns(database: Database) -> None:
+    await fill(database, 1)
+    wanted = list_export.Wanted(1)
+    shape = await database.read(partial(list_export.table_shape, wanted=wanted))
+    more = LeadDetails(["2125550100", "2125550101"])
+    await database.write(lambda s: change_lead(s, "spring", locked_leads(s, [1])[0], more, who="ann", now=NOON))
+    (one,) = await database.read(partial(list_export.page, wanted=wanted, after_id=0))
+    assert len(shape.row(one)) == len(shape.header())
