@@ -99,9 +99,7 @@ _MOVE: Final = (
     update(_lead)
     .where(
         _lead.c.id == bindparam("_id"),
-        or_(
-            _lead.c.status == LeadStatus.NEW, _lead.c.status == LeadStatus.WAITING
-        ),  # no IN: it is one of many
+        or_(_lead.c.status == LeadStatus.NEW, _lead.c.status == LeadStatus.WAITING),  # no IN: it is one of many
     )
     .values(
         number=bindparam("_number"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -14,21 +13,16 @@ Ints = NDArray[np.intp]
 _FIRST_ROOM: Final = 64
 
 
-def by_second(ages_seconds: Floats) -> Ints:
-    """Bins of a second."""
-    return ages_seconds.astype(np.intp)
-
-
 class Ages:
     """How many there are of each kind and age. Kept so that a count does not walk through Python objects.
 
-    `bins` bins of ages, those that `bin_of` gives; whoever is older than all bins counts in the last.
+    `bin_of[s]` is the bin of whoever is `s` whole seconds old, rising with age; who is older is in the last one.
     """
 
-    def __init__(self, bins: int, kinds: int = 1, bin_of: Callable[[Floats], Ints] = by_second) -> None:
-        self._bins = bins
-        self._kinds = kinds
+    def __init__(self, bin_of: Ints, kinds: int = 1) -> None:
         self._bin_of = bin_of
+        self._bins = int(bin_of[-1]) + 1
+        self._kinds = kinds
         self._began: Floats = np.zeros(_FIRST_ROOM)
         self._first_bin: Ints = np.zeros(_FIRST_ROOM, np.intp)  # of the kind, in the flat table of counts
         self._place: dict[str, int] = {}
@@ -76,9 +70,11 @@ class Ages:
             self._first_bin[place] = self._first_bin[len(self._names)]
         return age_seconds
 
-    def counts(self, now_seconds: float) -> Floats:
-        """Counts as floats, kind by bin, in one flat row."""
+    def counts(self, now_seconds: float, *, by_kind: bool = True) -> Floats:
+        """Counts as floats, kind by bin, in one flat row; only by bin if not `by_kind`."""
         size = len(self._names)
-        bins = np.minimum(self._bin_of(np.maximum(now_seconds - self._began[:size], 0.0)), self._bins - 1)
-        counts: Floats = np.bincount(bins + self._first_bin[:size], minlength=self._kinds * self._bins).astype(float)
-        return counts
+        seconds = (now_seconds - self._began[:size]).astype(np.intp)
+        bins = self._bin_of.take(seconds, mode="clip")  # below none too, if the clock ran back
+        if by_kind:
+            bins += self._first_bin[:size]
+        return np.bincount(bins, minlength=self._bins * (self._kinds if by_kind else 1)).astype(float)

@@ -5,10 +5,10 @@ Told of each call as it goes; times are monotonic seconds, calls are told apart 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import attrs
+import numpy as np
 
 from dialer.pacing.ages import Ages, Floats
 from dialer.pacing.ring_tables import ODDS_KINDS, RingTables, kind_of_odds
@@ -39,7 +39,7 @@ class Demand:
 
     def __init__(self, tables: RingTables | None = None) -> None:
         self.tables = tables or tables_for(27)
-        self._calls = Ages(self.tables.seconds, ODDS_KINDS)
+        self._calls = Ages(np.arange(self.tables.seconds), ODDS_KINDS)
         self._placed: dict[str, tuple[float, int]] = {}  # when, and its kind of odds
         self._rings_since: dict[str, float] = {}  # in the order they began to
         self._waiting: set[str] = set()
@@ -53,7 +53,7 @@ class Demand:
     def learn_into(self, tables: RingTables) -> None:
         """From now on it is `tables` that learn; the calls that there are stay."""
         self.tables = tables
-        self._calls = Ages(tables.seconds, ODDS_KINDS)
+        self._calls = Ages(np.arange(tables.seconds), ODDS_KINDS)
         for call, (placed_at, kind) in self._placed.items():
             self._calls.begin(call, placed_at, kind)
         self._answers = None
@@ -125,7 +125,7 @@ class Demand:
         if self._answers is not None and now_seconds == self._looked_at:
             return self._answers
         self.tables.refresh(now_seconds)
-        counts = self._calls.counts(now_seconds)
+        counts = self._calls.counts(now_seconds, by_kind=not self.tables.all_alike)
         mean, variance = self.tables.moments(counts)
         if self._looked_at is not None:
             self.tables.passed(now_seconds - self._looked_at, counts, float(mean[0]))
@@ -133,23 +133,30 @@ class Demand:
         self._answers = Answers(mean, variance, self.tables.fresh, self.tables.level_variance)
         return self._answers
 
-    def longest_ringing(self, now_seconds: float, at_least_seconds: float) -> Iterator[tuple[str, Floats]]:
-        """Calls that ring so long already, the longest first, each with its chances of an answer by second.
+    def longest_ringing(self, now_seconds: float, at_least_seconds: float, most: int) -> tuple[list[str], Floats]:
+        """Up to `most` calls that ring so long already, the longest first, and a row for each: its chances by second.
 
         Those that will hardly be answered are left out.
         """
+        calls: list[str] = []
+        kinds: list[int] = []
+        ages_seconds: list[float] = []
+        hopeful, last = self.tables.hopeful, self.tables.seconds - 1
         for call, since in self._rings_since.items():
-            if now_seconds - since < at_least_seconds:
-                return
+            if now_seconds - since < at_least_seconds or len(calls) == most:
+                break
             placed_at, kind = self._placed[call]
             age_seconds = now_seconds - placed_at
-            if self.tables.is_hopeful(kind, age_seconds):
-                yield call, self.tables.row(kind, age_seconds)
+            if hopeful[kind][min(int(age_seconds), last)]:
+                calls.append(call)
+                kinds.append(kind)
+                ages_seconds.append(age_seconds)
+        return calls, self.tables.rows(kinds, ages_seconds)
 
 
 def shifted(values: Floats, seconds: float, size: int) -> Floats:
-    """`size` of `values` from `seconds` on, interpolated: rounding would give a second away."""
+    """`size` of `values`, of each row, from `seconds` on, interpolated: rounding would give a second away."""
     whole = int(seconds)
     part = seconds - whole
-    first = values[whole : whole + size]
-    return (1 - part) * first + part * values[whole + 1 : whole + 1 + size] if part else first
+    first = values[..., whole : whole + size]
+    return (1 - part) * first + part * values[..., whole + 1 : whole + 1 + size] if part else first

@@ -11,13 +11,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import attrs
 import numpy as np
 
-from dialer.pacing.ages import Floats, Ints
+from dialer.pacing.ages import Floats
 from dialer.pacing.budget import Budget
 from dialer.pacing.demand import Answers, Demand, shifted
 from dialer.pacing.pacer import Answered, Decision, HeldBy, View, clipped, floor_of, progressive_reason
-from dialer.pacing.supply import Supply
+from dialer.pacing.supply import FreeAgents, Supply
 
 # A cold start: less than this known of the campaign's calls, and of its agents' talks.
 LEAST_FINISHED: Final = 40
@@ -43,96 +44,88 @@ _PHI: Final[Floats] = np.array(
 
 def normal_cdf(x: Floats) -> Floats:
     """The normal distribution's, from a table."""
-    steps = np.minimum(np.maximum(x, -_PHI_REACH), _PHI_REACH) * _PHI_STEPS + (_PHI_REACH * _PHI_STEPS + 0.5)
-    values: Floats = _PHI[steps.astype(np.intp)]
-    return values
+    steps = x * _PHI_STEPS + (_PHI_REACH * _PHI_STEPS + 0.5)
+    return _PHI.take(steps.astype(np.intp), mode="clip")
+
+
+@attrs.frozen(eq=False)
+class _Calls:
+    """What a forecast needs of one call's chances of an answer within k + 1 seconds, or of a row for each of several.
+
+    By second, as far as the forecast reaches.
+    """
+
+    chances: Floats
+    later: Floats  # at the moment when whoever answers in that second will have waited as long as they may
+    variance: Floats  # of the number of answers by then
+    likely: Floats  # that the call is answered in that second, if it is; 0 where that hardly counts
+
+    @classmethod
+    def of(cls, chances: Floats, patience_seconds: float, size: int) -> _Calls:
+        later = shifted(chances, patience_seconds, size)
+        weights = np.diff(chances[..., :size], prepend=0.0) / np.maximum(chances[..., size - 1 : size], 1e-12)
+        return cls(chances, later, later * (1 - later), np.where(weights >= _LEAST_WEIGHT, weights, 0.0))
 
 
 class _Forecast:
-    """Agents against answers, as far ahead as a call that is placed now may be answered."""
+    """Agents against answers, as far ahead as a call that is placed now may be answered.
+
+    `fresh` is what the forecast before knew of a call placed now, which changes only with the tables.
+    """
 
     def __init__(
         self,
         view: View,
         answers: Sequence[Answers],
-        free_mean: Floats,
-        free_variance: Floats,
+        free: FreeAgents,
         patience_seconds: float,
+        fresh: _Calls | None = None,
     ) -> None:
         own = answers[0]
         size = min(len(each.mean) for each in answers)
-        size = min(size, len(free_mean)) - int(patience_seconds) - 1
+        size = min(size, len(free.mean)) - int(patience_seconds) - 1
         self._patience_seconds = patience_seconds
         self._size = size
         mean, variance = own.mean, own.variance
         for other in answers[1:]:
             length = min(len(mean), len(other.mean))
             mean, variance = mean[:length] + other.mean[:length], variance[:length] + other.variance[:length]
+        if fresh is None or fresh.chances is not own.fresh or len(fresh.later) != size:
+            fresh = _Calls.of(own.fresh, patience_seconds, size)
+        self.fresh = fresh
         # All of it at the moment when whoever answers then will have waited as long as they may.
-        self._fresh_later = self._later(own.fresh)
-        self._fresh_variance = self._fresh_later * (1 - self._fresh_later)
         self._answers = self._later(mean)
-        self._spread = self._later(free_variance) + self._later(variance) + _OTHER_VARIANCE
-        self._surplus = view.idle_agents - view.waiting + self._later(free_mean) - self._answers
+        self._spread = self._later(free.variance) + self._later(variance) + _OTHER_VARIANCE
+        self._shortage = self._answers - self._later(free.mean) + (view.waiting - view.idle_agents + 0.5)
         self._level_variance = own.level_variance
         self.all_answers = float(mean[-1])
         self.fresh_answers = float(own.fresh[-1])
-        seconds, self._fresh_likely = self._weights(own.fresh)
-        # Of the seconds in which a call that is placed now may be answered.
-        self._fresh_risk = tuple(
-            values[seconds]
-            for values in (
-                self._fresh_later,
-                self._fresh_variance,
-                self._answers,
-                0.5 - self._surplus,
-                self._spread,
-            )
-        )
-        self._taken: Floats = np.zeros(size)  # answers that are not to come: calls just taken back
-        self._taken_variance: Floats = np.zeros(size)
 
     def _later(self, values: Floats) -> Floats:
         return shifted(values, self._patience_seconds, self._size)
 
-    def _weights(self, chances: Floats) -> tuple[Ints, Floats]:
-        """The seconds in which a call of such chances is answered, if it is: which, and how likely each."""
-        weights = chances[: self._size].copy()
-        weights[1:] -= chances[: self._size - 1]
-        weights /= max(float(chances[self._size - 1]), 1e-12)
-        seconds = (weights >= _LEAST_WEIGHT).nonzero()[0]
-        return seconds, weights[seconds]
-
     def risk(self, added: float) -> float:
         """That of one more call beside `added` others: answered, and nobody there in time."""
-        later, variance, answers, shortage, spread = self._fresh_risk
-        more = added * later
-        answers = answers + more
-        deviation = self._deviation(answers, spread + added * variance)
-        return float(self._fresh_likely @ normal_cdf((shortage + more) / deviation))
+        more = added * self.fresh.later
+        deviation = self._deviation(self._answers + more, self._spread + added * self.fresh.variance)
+        return float(self.fresh.likely @ normal_cdf((self._shortage + more) / deviation))
 
-    def risk_of(self, chances: Floats) -> float:
-        """That of a call which rings already, with these chances of an answer by second."""
-        own = self._later(chances)
-        fewer, variance = self._taken + own, self._taken_variance + own * (1 - own)
-        seconds, likely = self._weights(chances)
+    def risks_of(self, chances: Floats) -> Floats:
+        """Those of calls that ring already, a row of chances each, if all calls before it were taken back."""
+        calls = _Calls.of(chances, self._patience_seconds, self._size)
+        fewer, variance = np.cumsum(calls.later, axis=0), np.cumsum(calls.variance, axis=0)
         deviation = self._deviation(self._answers - fewer, np.maximum(self._spread - variance, _OTHER_VARIANCE))
-        return float(likely @ normal_cdf((0.5 - self._surplus - fewer)[seconds] / deviation[seconds]))
+        risks: Floats = (calls.likely * normal_cdf((self._shortage - fewer) / deviation)).sum(axis=1)
+        return risks
 
     def highest_risk(self) -> float:
         """No call that rings has a higher one, whenever it is answered."""
-        return float(normal_cdf((0.5 - self._surplus) / self._deviation(self._answers, self._spread)).max())
+        return float(normal_cdf((self._shortage / self._deviation(self._answers, self._spread)).max()))
 
     def _deviation(self, answers: Floats, spread: Floats) -> Floats:
         """The standard deviation of `answers`, of which each varies by itself and all of them vary together."""
         deviation: Floats = np.sqrt(spread + self._level_variance * answers * answers)
         return deviation
-
-    def take(self, chances: Floats) -> None:
-        """A call with these chances is not there any more."""
-        own = self._later(chances)
-        self._taken = self._taken + own
-        self._taken_variance = self._taken_variance + own * (1 - own)
 
 
 class Predictive:
@@ -160,6 +153,7 @@ class Predictive:
         self._cancels = cancels
         self._least_agents = least_agents
         self._others = others
+        self._fresh: _Calls | None = None
         self._at_risk = 0.0  # abandoned calls to be expected of those that ring, as of the last forecast
 
     def __repr__(self) -> str:
@@ -177,7 +171,8 @@ class Predictive:
         if any(self._budget.is_spent(w.live, w.abandoned, self._at_risk) for w in view.windows):
             self._at_risk *= 0.9  # those that rang then are answered or gone, and progressive calls risk nothing
             return clipped(floor_of(view), f"progressive: {self._spent(view)}", HeldBy.BUDGET, view)
-        forecast = _Forecast(view, answers, free.mean, free.variance, self._patience_seconds)
+        forecast = _Forecast(view, answers, free, self._patience_seconds, self._fresh)
+        self._fresh = forecast.fresh
         floor = floor_of(view)
         calls, held_by = self._most_calls(view, forecast, floor)
         theta = self._budget.theta
@@ -238,19 +233,13 @@ class Predictive:
         return low, HeldBy.RISK
 
     def _to_cancel(self, now_seconds: float, forecast: _Forecast) -> tuple[str, ...]:
-        cancel: list[str] = []
         if forecast.highest_risk() <= CANCEL_RISK:  # mostly so, and found out at once however many ring
             return ()
-        for call, chances in self._demand.longest_ringing(now_seconds, CANCEL_AFTER_SECONDS):
-            risk = forecast.risk_of(chances)
-            if risk > CANCEL_RISK:
-                cancel.append(call)
-                forecast.take(chances)
-                if len(cancel) == CANCEL_MOST:
-                    break
-            else:
-                break
-        return tuple(cancel)
+        calls, chances = self._demand.longest_ringing(now_seconds, CANCEL_AFTER_SECONDS, CANCEL_MOST)
+        if not calls:
+            return ()
+        keeps = forecast.risks_of(chances) <= CANCEL_RISK
+        return tuple(calls[: int(keeps.argmax())] if keeps.any() else calls)
 
     def _reason(self, view: View, calls: int, floor: int, held_by: HeldBy, theta: float) -> str:
         if calls > floor:

@@ -10,6 +10,7 @@ from how many answers came against how many were to be expected.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import attrs
@@ -33,6 +34,7 @@ REBUILD_SECONDS: Final = 2.0
 # Calls whose chance differs from the average are told apart in steps of a half power of two of their odds.
 ODDS_KINDS: Final = 17
 AVERAGE_KIND: Final = ODDS_KINDS // 2
+_ODDS: Final[Floats] = 2.0 ** ((np.arange(ODDS_KINDS)[:, None] - AVERAGE_KIND) / 2)  # one column
 # A call that will be answered less likely than this is as good as over.
 HOPELESS: Final = 0.002
 # Calls that teach the mix of odds of those to come.
@@ -72,7 +74,7 @@ class RingTables:
         self._answers: Floats = np.zeros(seconds)
         self._ends: Floats = np.zeros(seconds)
         self._since_rebuild = 0
-        self._rung: Floats = np.zeros(ODDS_KINDS * seconds)  # call-seconds since then, by kind and age
+        self._rung: Floats = np.zeros(seconds)  # call-seconds since then
         self._observed = 0.0
         self._expected = 0.0
         self.level = 1.0
@@ -112,12 +114,12 @@ class RingTables:
         return min(int(age_seconds), self.seconds - 1)
 
     def passed(self, seconds: float, counts: Floats, expected_answers: float) -> None:
-        """So many seconds went by, in which so many calls rang (by kind and age, in one row).
+        """So many seconds went by, in which so many calls rang (by kind and age, or only by age, in one row).
 
         `expected_answers` are those to be expected of them in one second, at the level as it is.
         """
         rung_seconds = min(seconds, 1.0)  # after a gap nobody knows who rang when
-        self._rung += rung_seconds * counts
+        self._rung += rung_seconds * np.add.reduce(counts.reshape(-1, self.seconds))
         expected = rung_seconds * expected_answers / self.level
         fade = math.exp(-max(expected / LEVEL_ANSWERS, seconds / LEVEL_SECONDS))
         self._expected = self._expected * fade + expected
@@ -136,10 +138,11 @@ class RingTables:
     def rebuild(self, now_seconds: float) -> None:
         """Brings the tables up to date.
 
-        `fresh[k]` is the chance that a call placed now is answered within k + 1 seconds.
+        `fresh[k]` is the chance that a call placed now is answered within k + 1 seconds; `hopeful[kind][second]`,
+        whether a call that has rung so long may still be answered, and not only in theory.
         """
         self._rebuilt_at = now_seconds
-        self._calls += self._rung.reshape(ODDS_KINDS, -1).sum(axis=0)
+        self._calls += self._rung
         self._rung[:] = 0.0
         fade = math.exp(-self._since_rebuild / SHAPE_CALLS)
         self._since_rebuild = 0
@@ -158,33 +161,35 @@ class RingTables:
         answered = np.concatenate([[0.0], np.cumsum(rings[:-1] * answer)])
         ended = np.concatenate([[0.0], np.cumsum(rings[:-1] * end)])
         # Whoever has better odds is among those who will answer more often: Bayes, by how long it has rung already.
-        odds = (np.ones(1) if self.all_alike else 2.0 ** ((np.arange(ODDS_KINDS) - AVERAGE_KIND) / 2))[:, None, None]
-        will_answer = (answered[-1] - answered[:-1])[None, :, None]
-        will_not = (1 - answered[-1] - ended[:-1])[None, :, None]
-        within = (answered[self._by_then] - answered[:-1, None])[None, :, :]
-        chances = np.clip(odds * within / np.maximum(odds * will_answer + will_not, 1e-9), 0.0, 1.0)
-        self._tables: Floats = chances
-        self._hopeful = (chances[:, :, -1] >= HOPELESS).tolist()
-        # Mean and variance of a number of answers are one product with this: a row for each kind and age.
-        rows = chances.reshape(-1, self.horizon)
-        self._moment_rows = np.hstack([rows, rows * (1 - rows)])
-        self.fresh: Floats = chances[0, 0] if self.all_alike else self._mix @ chances[:, 0, :]
+        odds = _ODDS[[AVERAGE_KIND]] if self.all_alike else _ODDS
+        will_answer = answered[-1] - answered[:-1]
+        will_not = np.maximum(1 - answered[-1] - ended[:-1], 0.0)
+        # The chance within k + 1 seconds is a product: of a factor by kind and age, and one by age and k.
+        self._by_kind: Floats = odds / np.maximum(odds * will_answer + will_not, 1e-9)
+        self._within: Floats = answered[self._by_then] - answered[:-1, None]
+        hopeful = self._by_kind * self._within[:, -1] >= HOPELESS
+        self.hopeful: list[list[bool]] = np.broadcast_to(hopeful, (ODDS_KINDS, self.seconds)).tolist()
+        # Mean and variance of a number of answers, p and p - p * p each, are sums over kinds, then over ages.
+        self._by_kind_and_squared = np.stack([self._by_kind, self._by_kind**2])
+        self._moment_rows = np.block(
+            [[self._within, self._within], [np.zeros_like(self._within), -(self._within**2)]]
+        )
+        fresh = self._by_kind[:, :1] * self._within[0]
+        self.fresh: Floats = np.minimum(fresh[0] if self.all_alike else self._mix @ fresh, 1.0)
 
-    def row(self, kind: int, age_seconds: float) -> Floats:
-        """The chances of one call, by second."""
-        row: Floats = self._tables[kind if len(self._tables) > 1 else 0, min(int(age_seconds), self.seconds - 1)]
-        return row
-
-    def is_hopeful(self, kind: int, age_seconds: float) -> bool:
-        """Whether such a call may still be answered, and not only in theory."""
-        hopeful: bool = self._hopeful[kind if len(self._tables) > 1 else 0][min(int(age_seconds), self.seconds - 1)]
-        return hopeful
+    def rows(self, kinds: Sequence[int], ages_seconds: Sequence[float]) -> Floats:
+        """The chances of one call of each such kind and age, by second."""
+        ages = np.minimum(np.array(ages_seconds).astype(np.intp), self.seconds - 1)
+        of_kind = self._by_kind[kinds if len(self._by_kind) > 1 else 0, ages]
+        return np.minimum(of_kind[:, None] * self._within[ages], 1.0)
 
     def moments(self, counts: Floats) -> tuple[Floats, Floats]:
-        """Mean and variance of the answers of so many calls (by kind and age, in one row), by second."""
-        if len(self._tables) == 1:
-            counts = counts.reshape(ODDS_KINDS, -1).sum(axis=0)
-        both = counts @ self._moment_rows
+        """Mean and variance of the answers of so many calls, by second; counts as in `passed`.
+
+        Counts only by age are of calls that are all alike.
+        """
+        of_kinds = np.add.reduce(self._by_kind_and_squared * counts.reshape(-1, self.seconds), axis=1)
+        both = of_kinds.ravel() @ self._moment_rows
         return both[: self.horizon], both[self.horizon :]
 
     def state(self) -> RingState:

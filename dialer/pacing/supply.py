@@ -39,13 +39,15 @@ OVERDUE_SECONDS: Final = 1.0
 _NORMAL, _LEAVING = 0, 1  # kinds of agents: the latter have asked for a pause, or to leave, after this call
 
 
-def talk_bin(ages_seconds: Floats) -> Ints:
+def _talk_bins(whole_seconds: Ints) -> Ints:
     """The bin of each age of a talk."""
     # Two straight lines that meet where the bins change: the lower one counts.
-    bins = np.minimum(ages_seconds / _FINE_SECONDS, _COARSE_START + ages_seconds / _COARSE_SECONDS)
+    bins = np.minimum(whole_seconds / _FINE_SECONDS, _COARSE_START + whole_seconds / _COARSE_SECONDS)
     return np.minimum(bins, TALK_BINS - 1).astype(np.intp)
 
 
+# By second of the talk, up to the beginning of the last bin.
+_TALK_BIN: Final = _talk_bins(np.arange(int((TALK_BINS - 1 - _COARSE_START) * _COARSE_SECONDS) + 1))
 _TALK_MIDDLES: Final[Floats] = np.concatenate(
     [
         (np.arange(_FINE_BINS) + 0.5) * _FINE_SECONDS,
@@ -81,8 +83,8 @@ class Supply:
     def __init__(self, horizon: int = 45) -> None:
         self.horizon = horizon
         self.talks = 0  # that ended
-        self._talking = Ages(TALK_BINS, 2, talk_bin)
-        self._wrapping = Ages(WRAP_BINS, 2)
+        self._talking = Ages(_TALK_BIN, 2)
+        self._wrapping = Ages(np.arange(WRAP_BINS), 2)
         self._timed: dict[str, tuple[float, float]] = {}  # wrap-ups that a timer ends: from when to when
         self._leaving: set[str] = set()
         self._talk_ends: Floats = np.zeros(TALK_BINS)
@@ -95,8 +97,8 @@ class Supply:
         self._born_at: float | None = None
         self._rebuilt_at = -math.inf
         # The bin of a talk of each age, j seconds from now.
-        ahead = _TALK_MIDDLES[:, None] + np.arange(horizon)[None, :]
-        self._talk_bins_ahead = talk_bin(ahead)
+        ahead = _TALK_MIDDLES.astype(np.intp)[:, None] + np.arange(horizon)[None, :]
+        self._talk_bins_ahead = _talk_bins(ahead)
         wrap_ahead = np.arange(WRAP_BINS)[:, None] + np.arange(horizon)[None, :]
         self._wrap_bins_ahead = np.minimum(wrap_ahead, WRAP_BINS - 1)
         self._seconds_ahead = np.arange(1, horizon + 1)
@@ -121,7 +123,7 @@ class Supply:
         age_seconds = self._talking.end(agent, now_seconds)
         if age_seconds is None:
             return
-        self._talk_ends[talk_bin(np.array([age_seconds]))[0]] += 1
+        self._talk_ends[_TALK_BIN[min(int(age_seconds), len(_TALK_BIN) - 1)]] += 1
         self.talks += 1
         self._wrapping.begin(agent, now_seconds, _LEAVING if agent in self._leaving else _NORMAL)
         if wrap_up_until_seconds is not None:
@@ -210,7 +212,7 @@ class Supply:
         stays_in_wrap = np.cumprod(1 - np.clip(hazard, 0.0, 1.0)[self._wrap_bins_ahead], axis=1)
         self._free_after_wrap = (1 - stays_in_wrap) * (1 - self._pause_share)
         talks_on = np.exp(-np.cumsum(rate[self._talk_bins_ahead], axis=1))
-        ends_in = np.hstack([np.ones((TALK_BINS, 1)), talks_on[:, :-1]]) - talks_on
+        ends_in = -np.diff(talks_on, axis=1, prepend=1.0)
         # Free k seconds from now: the talk ends in second j, and the wrap-up takes no more than what is left.
         wrap_in_time = np.where(self._in_time, self._free_after_wrap[0][self._lag], 0.0)
         free_after_talk = ends_in @ wrap_in_time

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from dialer.pacing.ages import Ages, Floats, Ints
+from dialer.pacing.ages import Ages
 
 BINS, KINDS = 12, 3
 
@@ -15,8 +15,7 @@ names = st.integers(0, 200).map(str)
 kinds = st.integers(0, KINDS - 1)
 
 
-def by_five_seconds(ages_seconds: Floats) -> Ints:
-    return (ages_seconds / 5).astype(np.intp)
+BY_FIVE_SECONDS = np.arange(5 * BINS) // 5
 
 
 class AgesAgainstADictionary(RuleBasedStateMachine):
@@ -24,7 +23,7 @@ class AgesAgainstADictionary(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ages = Ages(BINS, KINDS, by_five_seconds)
+        self.ages = Ages(BY_FIVE_SECONDS, KINDS)
         self.model: dict[str, tuple[float, int]] = {}
         self.now = 1000.0
 
@@ -63,6 +62,8 @@ class AgesAgainstADictionary(RuleBasedStateMachine):
         for name, (_, kind) in self.model.items():
             expected[kind, self.bin_of(name)] += 1
         assert self.ages.counts(self.now).tolist() == expected.ravel().tolist()
+        of_all = self.ages.counts(self.now, by_kind=False)
+        assert of_all.tolist() == expected.sum(axis=0).tolist()
         assert len(self.ages) == len(self.model)
         assert all((name in self.ages) == (name in self.model) for name in ("0", "1", "199"))
 
@@ -72,7 +73,7 @@ TestAges = AgesAgainstADictionary.TestCase
 
 
 def test_a_clock_that_runs_back_makes_nobody_younger_than_new() -> None:
-    ages = Ages(BINS)
+    ages = Ages(np.arange(BINS))
     ages.begin("a", 100.0)
     assert ages.counts(90.0)[0] == 1
     assert ages.end("a", 90.0) == 0.0

@@ -190,7 +190,7 @@ def test_the_last_call_is_the_one_that_a_walk_would_find(moment: Moment) -> None
 
 def forecast_of(moment: Moment, patience_seconds: float = 2.0) -> _Forecast:
     free = moment.supply().free_agents(NOW)
-    return _Forecast(moment.view(), [moment.demand().answers(NOW)], free.mean, free.variance, patience_seconds)
+    return _Forecast(moment.view(), [moment.demand().answers(NOW)], free, patience_seconds)
 
 
 @unhurried

@@ -30,11 +30,17 @@ def ringing(law: Law, seed: int = 1) -> Ringing:
     return Ringing(Demand(), law, random.Random(seed))
 
 
+def row_of(tables: RingTables, kind: int, age: int) -> Floats:
+    """The chances of one call, by second."""
+    (row,) = tables.rows([kind], [age])
+    return np.array(row)
+
+
 def mean_row(calls: Ringing, seconds: float, calls_per_second: float, age: int) -> Floats:
     """The chances of a call of that age, as they were told over some time: the level's dice even out."""
     rows: list[Floats] = []
     tables = calls.demand.tables
-    calls.run(seconds, calls_per_second, lambda: rows.append(tables.row(AVERAGE_KIND, age)))
+    calls.run(seconds, calls_per_second, lambda: rows.append(row_of(tables, AVERAGE_KIND, age)))
     return np.array(np.mean(rows, axis=0))
 
 
@@ -124,14 +130,14 @@ def test_better_odds_are_bayes_odds_at_every_age() -> None:
         calls.place(odds=2.0 ** ((kind - AVERAGE_KIND) / 2))
     calls.run(300, 10)
     tables = calls.demand.tables
-    average = tables.row(AVERAGE_KIND, 0)[-1]
+    average = row_of(tables, AVERAGE_KIND, 0)[-1]
     for age in (0, 5, 12):
-        rows = np.array([tables.row(kind, age) for kind in range(ODDS_KINDS)])
+        rows = np.array([row_of(tables, kind, age) for kind in range(ODDS_KINDS)])
         assert (np.diff(rows[:, -1]) > 0).all()
         assert (np.diff(rows, axis=1) >= 0).all()
         assert ((rows >= 0) & (rows <= 1)).all()
     for kind in range(ODDS_KINDS):
-        chance = tables.row(kind, 0)[-1]
+        chance = row_of(tables, kind, 0)[-1]
         odds = 2.0 ** ((kind - AVERAGE_KIND) / 2)
         assert chance / (1 - chance) == pytest.approx(odds * average / (1 - average))
 
@@ -141,7 +147,7 @@ def test_calls_to_come_are_like_those_that_were_placed() -> None:
     for _ in range(2000):
         tables.placed(kind_of_odds(4.0))
     tables.rebuild(0.0)
-    assert tables.fresh == pytest.approx(tables.row(kind_of_odds(4.0), 0), abs=1e-3)
+    assert tables.fresh == pytest.approx(row_of(tables, kind_of_odds(4.0), 0), abs=1e-3)
 
 
 def test_moments_are_those_of_the_calls_one_by_one() -> None:
@@ -154,7 +160,7 @@ def test_moments_are_those_of_the_calls_one_by_one() -> None:
             tables.placed(kind)
             counts[kind, [0, 7, 33]] = [3, 2, 1]
         tables.rebuild(1e6)
-        rows = [(n, tables.row(kind, age)) for kind in kinds for age, n in ((0, 3), (7, 2), (33, 1))]
+        rows = [(n, row_of(tables, kind, age)) for kind in kinds for age, n in ((0, 3), (7, 2), (33, 1))]
         mean_, variance = tables.moments(counts.ravel())
         assert mean_ == pytest.approx(sum(n * row for n, row in rows))
         assert variance == pytest.approx(sum(n * row * (1 - row) for n, row in rows))
@@ -223,7 +229,7 @@ def test_chances_are_chances_whatever_was_seen(
     tables.rebuild(gap)
     for kind in (0, AVERAGE_KIND, ODDS_KINDS - 1):
         for age in (0, 20, 33):
-            row = tables.row(kind, age)
+            row = row_of(tables, kind, age)
             assert ((row >= 0) & (row <= 1)).all()
             assert (np.diff(row) >= 0).all()
     assert 0 < tables.level_variance <= 1 / 8
