@@ -226,7 +226,7 @@ async def test_a_close_is_one_statement_more_and_none_for_what_does_not_count(sq
             statements.clear()
             await database.write(partial(close_one, call=call, one=one))
             needed.append(len(statements))
-        assert needed == [4, 4, 5]
+        assert needed == [3, 3, 4]
 
 
 async def test_windows_roll_by_whole_hours(database: Database) -> None:
