@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 import numpy as np
 
-from dialer.pacing.ages import Floats
+from dialer.pacing.ages import Floats, Ints
 from dialer.pacing.budget import Budget
 from dialer.pacing.demand import Answers, Demand, shifted
 from dialer.pacing.pacer import Answered, Decision, HeldBy, View, clipped, floor_of, progressive_reason
@@ -32,6 +32,8 @@ CANCEL_MOST: Final = 20
 # Variance of what no table says.
 _OTHER_VARIANCE: Final = 0.02
 _LEAST_WEIGHT: Final = 0.004
+# Risks that are computed in one go: as many cost little more than one, and mostly the last call is among them.
+_AT_ONCE: Final = 20
 
 _PHI_REACH, _PHI_STEPS = 6.0, 200  # to each side; in each unit
 _PHI: Final[Floats] = np.array(
@@ -50,21 +52,28 @@ def normal_cdf(x: Floats) -> Floats:
 
 @attrs.frozen(eq=False)
 class _Calls:
-    """What a forecast needs of one call's chances of an answer within k + 1 seconds, or of a row for each of several.
+    """What a forecast of `size` seconds needs of one call's chances of an answer, or of a row for each of several.
 
-    By second, as far as the forecast reaches.
+    The arrays are of those seconds in which an answer is likely enough to count.
     """
 
-    chances: Floats
-    later: Floats  # at the moment when whoever answers in that second will have waited as long as they may
-    variance: Floats  # of the number of answers by then
-    likely: Floats  # that the call is answered in that second, if it is; 0 where that hardly counts
+    chances: Floats  # of an answer within k + 1 seconds
+    size: int
+    seconds: slice
+    later: Floats  # the chances at the moment when whoever answers then will have waited as long as they may
+    variance: Floats  # of the number of answers by that moment
+    likely: Floats  # that the call is answered in that second, if it is
 
     @classmethod
     def of(cls, chances: Floats, patience_seconds: float, size: int) -> _Calls:
-        later = shifted(chances, patience_seconds, size)
-        weights = np.diff(chances[..., :size], prepend=0.0) / np.maximum(chances[..., size - 1 : size], 1e-12)
-        return cls(chances, later, later * (1 - later), np.where(weights >= _LEAST_WEIGHT, weights, 0.0))
+        weights = chances[..., :size].copy()
+        weights[..., 1:] -= chances[..., : size - 1]
+        weights /= np.maximum(chances[..., size - 1 : size], 1e-12)
+        likely = np.where(weights >= _LEAST_WEIGHT, weights, 0.0)
+        counting = likely.nonzero()[-1]
+        seconds = slice(int(counting.min()), int(counting.max()) + 1) if counting.size else slice(0)
+        later = shifted(chances, patience_seconds, size)[..., seconds]
+        return cls(chances, size, seconds, later, later * (1 - later), likely[..., seconds])
 
 
 class _Forecast:
@@ -82,50 +91,79 @@ class _Forecast:
         fresh: _Calls | None = None,
     ) -> None:
         own = answers[0]
-        size = min(len(each.mean) for each in answers)
-        size = min(size, len(free.mean)) - int(patience_seconds) - 1
-        self._patience_seconds = patience_seconds
-        self._size = size
         mean, variance = own.mean, own.variance
         for other in answers[1:]:
             length = min(len(mean), len(other.mean))
             mean, variance = mean[:length] + other.mean[:length], variance[:length] + other.variance[:length]
-        if fresh is None or fresh.chances is not own.fresh or len(fresh.later) != size:
+        size = min(len(mean), len(free.mean)) - int(patience_seconds) - 1
+        self._patience_seconds = patience_seconds
+        self._size = size
+        if fresh is None or fresh.chances is not own.fresh or fresh.size != size:
             fresh = _Calls.of(own.fresh, patience_seconds, size)
         self.fresh = fresh
-        # All of it at the moment when whoever answers then will have waited as long as they may.
-        self._answers = self._later(mean)
-        self._spread = self._later(free.variance) + self._later(variance) + _OTHER_VARIANCE
-        self._shortage = self._answers - self._later(free.mean) + (view.waiting - view.idle_agents + 0.5)
         self._level_variance = own.level_variance
+        # All of it at the moment when whoever answers then will have waited as long as they may.
+        self._answers = shifted(mean, patience_seconds, size)
+        self._spread = (
+            shifted(free.variance, patience_seconds, size)
+            + shifted(variance, patience_seconds, size)
+            + _OTHER_VARIANCE
+        )
+        idle = view.idle_agents - view.waiting
+        self._shortage = self._answers - shifted(free.mean, patience_seconds, size) + (0.5 - idle)
+        # The chance that whoever answers in that second finds nobody in time.
+        self._nobody = normal_cdf(self._shortage / self._deviation(self._answers, self._spread))
         self.all_answers = float(mean[-1])
         self.fresh_answers = float(own.fresh[-1])
 
-    def _later(self, values: Floats) -> Floats:
-        return shifted(values, self._patience_seconds, self._size)
+    def risk(self) -> float:
+        """That of one more call, and no other: answered, and nobody there in time."""
+        return float(self.fresh.likely @ self._nobody[self.fresh.seconds])
 
-    def risk(self, added: float) -> float:
-        """That of one more call beside `added` others: answered, and nobody there in time."""
-        more = added * self.fresh.later
-        deviation = self._deviation(self._answers + more, self._spread + added * self.fresh.variance)
-        return float(self.fresh.likely @ normal_cdf((self._shortage + more) / deviation))
+    def risks(self, added: Ints) -> Floats:
+        """Those of one more call beside so many others."""
+        fresh, column = self.fresh, added[:, None]
+        more = column * fresh.later
+        deviation = self._deviation(
+            self._answers[fresh.seconds] + more, self._spread[fresh.seconds] + column * fresh.variance
+        )
+        risks: Floats = normal_cdf((self._shortage[fresh.seconds] + more) / deviation) @ fresh.likely
+        return risks
 
     def risks_of(self, chances: Floats) -> Floats:
         """Those of calls that ring already, a row of chances each, if all calls before it were taken back."""
         calls = _Calls.of(chances, self._patience_seconds, self._size)
         fewer, variance = np.cumsum(calls.later, axis=0), np.cumsum(calls.variance, axis=0)
-        deviation = self._deviation(self._answers - fewer, np.maximum(self._spread - variance, _OTHER_VARIANCE))
-        risks: Floats = (calls.likely * normal_cdf((self._shortage - fewer) / deviation)).sum(axis=1)
+        deviation = self._deviation(
+            self._answers[calls.seconds] - fewer,
+            np.maximum(self._spread[calls.seconds] - variance, _OTHER_VARIANCE),
+        )
+        nobody = normal_cdf((self._shortage[calls.seconds] - fewer) / deviation)
+        risks: Floats = (calls.likely * nobody).sum(axis=1)
         return risks
 
     def highest_risk(self) -> float:
         """No call that rings has a higher one, whenever it is answered."""
-        return float(normal_cdf((self._shortage / self._deviation(self._answers, self._spread)).max()))
+        return float(self._nobody.max())
 
     def _deviation(self, answers: Floats, spread: Floats) -> Floats:
         """The standard deviation of `answers`, of which each varies by itself and all of them vary together."""
         deviation: Floats = np.sqrt(spread + self._level_variance * answers * answers)
         return deviation
+
+
+def _first_above(limit: float, values: Callable[[Ints], Floats], low: int, high: int) -> int:
+    """The first from `low` on whose value is above `limit`, or `high`. Values grow; some are asked for at once."""
+    step = 1
+    while low < high:
+        tried = np.arange(low, min(high, low + step * _AT_ONCE), step)
+        passed = int((values(tried) <= limit).sum())
+        if passed < len(tried):
+            high = int(tried[passed])
+        if passed:
+            low = int(tried[passed - 1]) + 1
+        step = min(step * _AT_ONCE, -(-(high - low) // _AT_ONCE))
+    return low
 
 
 class Predictive:
@@ -165,7 +203,8 @@ class Predictive:
         answers = [demand.answers(now_seconds) for demand in (self._demand, *self._others())]
         free = self._supply.free_agents(now_seconds)
         self._budget.sees([window.live for window in view.windows])
-        unsafe = view.trouble or self._too_little_known(view)
+        agents = view.idle_agents + self._supply.busy
+        unsafe = view.trouble or self._too_little_known(agents)
         if unsafe:
             return clipped(floor_of(view), f"progressive: {unsafe}", HeldBy.SAFE_MODE, view)
         if any(self._budget.is_spent(w.live, w.abandoned, self._at_risk) for w in view.windows):
@@ -174,8 +213,8 @@ class Predictive:
         forecast = _Forecast(view, answers, free, self._patience_seconds, self._fresh)
         self._fresh = forecast.fresh
         floor = floor_of(view)
-        calls, held_by = self._most_calls(view, forecast, floor)
         theta = self._budget.theta
+        calls, held_by = self._most_calls(view, forecast, floor, agents, theta)
         idle = max(0, view.idle_agents - view.waiting)
         expected = forecast.all_answers + calls * forecast.fresh_answers
         self._at_risk = theta * max(0.0, expected - idle)
@@ -185,8 +224,7 @@ class Predictive:
         reason = self._reason(view, calls, floor, held_by, theta)
         return clipped(calls, reason, held_by, view, cancel)
 
-    def _too_little_known(self, view: View) -> str:
-        agents = view.idle_agents + self._supply.busy
+    def _too_little_known(self, agents: int) -> str:
         if agents < self._least_agents:
             return f"{agents} agents are logged in, and {self._least_agents} are needed to foresee anything"
         tables = self._demand.tables
@@ -205,9 +243,11 @@ class Predictive:
             f"and two more could be over {self._budget.limit:.1%}"
         )
 
-    def _most_calls(self, view: View, forecast: _Forecast, floor: int) -> tuple[int, HeldBy]:
+    def _most_calls(
+        self, view: View, forecast: _Forecast, floor: int, agents: int, theta: float
+    ) -> tuple[int, HeldBy]:
         """The most calls of which each has a risk that may be taken, and what holds back one more."""
-        room = max(0, view.in_flight + view.idle_agents + self._supply.busy) + 50  # more is never decided at once
+        room = max(0, view.in_flight + agents) + 50  # more is never decided at once
         most, held_by = floor + room, HeldBy.RISK
         idle = view.idle_agents - view.waiting
         evidence = min(window.live for window in view.windows)
@@ -216,21 +256,12 @@ class Predictive:
             exposed = math.floor(bet) + 1 if bet >= 0 else 0
             if exposed < most:
                 most, held_by = max(exposed, floor), HeldBy.EXPOSURE
-        theta = self._budget.theta
-        # The risk grows with each call: the first that may not be placed is found by doubling, then halving.
-        low, high, step = floor, floor, 1
-        while high < most and forecast.risk(high) <= theta:
-            low = high + 1
-            high, step = min(low + step, max(low, most - 1)), step * 2
-        if low >= most:
+        if floor >= most:
             return most, held_by
-        while low < high:
-            middle = (low + high) // 2
-            if forecast.risk(middle) <= theta:
-                low = middle + 1
-            else:
-                high = middle
-        return low, HeldBy.RISK
+        if forecast.risk() > theta:  # mostly so, and it grows with each call
+            return floor, HeldBy.RISK
+        calls = _first_above(theta, forecast.risks, max(floor, 1), most)
+        return calls, HeldBy.RISK if calls < most else held_by
 
     def _to_cancel(self, now_seconds: float, forecast: _Forecast) -> tuple[str, ...]:
         if forecast.highest_risk() <= CANCEL_RISK:  # mostly so, and found out at once however many ring

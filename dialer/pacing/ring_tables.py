@@ -74,7 +74,7 @@ class RingTables:
         self._answers: Floats = np.zeros(seconds)
         self._ends: Floats = np.zeros(seconds)
         self._since_rebuild = 0
-        self._rung: Floats = np.zeros(seconds)  # call-seconds since then
+        self._rung: Floats = np.zeros(ODDS_KINDS * seconds)  # call-seconds since then; kinds do not matter
         self._observed = 0.0
         self._expected = 0.0
         self.level = 1.0
@@ -119,7 +119,7 @@ class RingTables:
         `expected_answers` are those to be expected of them in one second, at the level as it is.
         """
         rung_seconds = min(seconds, 1.0)  # after a gap nobody knows who rang when
-        self._rung += rung_seconds * np.add.reduce(counts.reshape(-1, self.seconds))
+        self._rung[: len(counts)] += rung_seconds * counts
         expected = rung_seconds * expected_answers / self.level
         fade = math.exp(-max(expected / LEVEL_ANSWERS, seconds / LEVEL_SECONDS))
         self._expected = self._expected * fade + expected
@@ -142,7 +142,7 @@ class RingTables:
         whether a call that has rung so long may still be answered, and not only in theory.
         """
         self._rebuilt_at = now_seconds
-        self._calls += self._rung
+        self._calls += self._rung.reshape(ODDS_KINDS, -1).sum(axis=0)
         self._rung[:] = 0.0
         fade = math.exp(-self._since_rebuild / SHAPE_CALLS)
         self._since_rebuild = 0
@@ -157,25 +157,26 @@ class RingTables:
         over = 1 - np.exp(-rate)  # within the second, one way or the other
         answer = over * answer_rate / rate
         end = over - answer
-        rings = np.concatenate([[1.0], np.cumprod(1 - answer - end)])  # still, at the beginning of each second
-        answered = np.concatenate([[0.0], np.cumsum(rings[:-1] * answer)])
-        ended = np.concatenate([[0.0], np.cumsum(rings[:-1] * end)])
+        rings, answered, ended = np.ones(self.seconds + 1), np.zeros(self.seconds + 1), np.zeros(self.seconds + 1)
+        np.cumprod(1 - over, out=rings[1:])  # still, at the beginning of each second
+        np.cumsum(rings[:-1] * answer, out=answered[1:])
+        np.cumsum(rings[:-1] * end, out=ended[1:])
         # Whoever has better odds is among those who will answer more often: Bayes, by how long it has rung already.
-        odds = _ODDS[[AVERAGE_KIND]] if self.all_alike else _ODDS
+        odds = _ODDS[AVERAGE_KIND : AVERAGE_KIND + 1] if self.all_alike else _ODDS
         will_answer = answered[-1] - answered[:-1]
         will_not = np.maximum(1 - answered[-1] - ended[:-1], 0.0)
         # The chance within k + 1 seconds is a product: of a factor by kind and age, and one by age and k.
-        self._by_kind: Floats = odds / np.maximum(odds * will_answer + will_not, 1e-9)
-        self._within: Floats = answered[self._by_then] - answered[:-1, None]
-        hopeful = self._by_kind * self._within[:, -1] >= HOPELESS
-        self.hopeful: list[list[bool]] = np.broadcast_to(hopeful, (ODDS_KINDS, self.seconds)).tolist()
-        # Mean and variance of a number of answers, p and p - p * p each, are sums over kinds, then over ages.
-        self._by_kind_and_squared = np.stack([self._by_kind, self._by_kind**2])
-        self._moment_rows = np.block(
-            [[self._within, self._within], [np.zeros_like(self._within), -(self._within**2)]]
-        )
-        fresh = self._by_kind[:, :1] * self._within[0]
-        self.fresh: Floats = np.minimum(fresh[0] if self.all_alike else self._mix @ fresh, 1.0)
+        by_kind: Floats = odds / np.maximum(odds * will_answer + will_not, 1e-9)
+        within: Floats = answered[self._by_then] - answered[:-1, None]
+        fresh = np.minimum(by_kind[:, :1] * within[0], 1.0)
+        self.fresh: Floats = fresh[0] if self.all_alike else self._mix @ fresh
+        hopeful = by_kind * within[:, -1] >= HOPELESS
+        self.hopeful: list[list[bool]] = hopeful.tolist() * (ODDS_KINDS if self.all_alike else 1)
+        if self.all_alike:
+            within *= by_kind[0][:, None]
+            by_kind = np.ones((1, self.seconds))
+        self._by_kind, self._by_kind_squared = by_kind, by_kind * by_kind
+        self._within, self._within_squared = within, within * within
 
     def rows(self, kinds: Sequence[int], ages_seconds: Sequence[float]) -> Floats:
         """The chances of one call of each such kind and age, by second."""
@@ -188,9 +189,13 @@ class RingTables:
 
         Counts only by age are of calls that are all alike.
         """
-        of_kinds = np.add.reduce(self._by_kind_and_squared * counts.reshape(-1, self.seconds), axis=1)
-        both = of_kinds.ravel() @ self._moment_rows
-        return both[: self.horizon], both[self.horizon :]
+        if len(counts) == self.seconds:
+            plain = squared = counts
+        else:
+            by_kind = counts.reshape(ODDS_KINDS, -1)
+            plain, squared = (by_kind * self._by_kind).sum(axis=0), (by_kind * self._by_kind_squared).sum(axis=0)
+        mean = plain @ self._within
+        return mean, mean - squared @ self._within_squared  # the variance of each is p - p * p
 
     def state(self) -> RingState:
         """What is worth keeping."""

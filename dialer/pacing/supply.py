@@ -104,6 +104,9 @@ class Supply:
         self._seconds_ahead = np.arange(1, horizon + 1)
         lag = np.arange(horizon)[None, :] - np.arange(horizon)[:, None] - 1  # k - j - 1
         self._lag, self._in_time = np.maximum(lag, 0), lag >= 0
+        # Mean and variance of those who come free are one product with these: a row for each bin.
+        self._talk_moments: Floats = np.zeros((TALK_BINS, 2 * horizon))
+        self._wrap_moments: Floats = np.zeros((WRAP_BINS, 2 * horizon))
 
     def __repr__(self) -> str:
         return f"<Supply {len(self._talking)} talking, {len(self._wrapping)} wrapping up, {self.talks} talks>"
@@ -157,13 +160,16 @@ class Supply:
 
     def free_agents(self, now_seconds: float) -> FreeAgents:
         """Who comes free, as seen now. Also learns how long talks last from those that go on."""
-        self._end_overdue(now_seconds)
-        talking = self._talking.counts(now_seconds)
+        if self._timed:
+            self._end_overdue(now_seconds)
+        by_kind = bool(self._leaving)  # mostly nobody leaves, and all are of one kind
+        talking = self._talking.counts(now_seconds, by_kind=by_kind)
         self._learn(now_seconds, talking)
-        talk, wrap = talking[:TALK_BINS], self._wrapping.counts(now_seconds)[:WRAP_BINS]
+        talk, wrap = talking[:TALK_BINS], self._wrapping.counts(now_seconds, by_kind=by_kind)[:WRAP_BINS]
         moments = talk @ self._talk_moments + wrap @ self._wrap_moments
         mean, variance = moments[: self.horizon], moments[self.horizon :]
-        self._add_known_ends(mean, variance, now_seconds)
+        if self._timed:
+            self._add_known_ends(mean, variance, now_seconds)
         return FreeAgents(mean, variance)
 
     def _end_overdue(self, now_seconds: float) -> None:
@@ -195,7 +201,7 @@ class Supply:
             fade = TALK_FADE ** (passed_seconds / LEARN_SECONDS)
             self._talk_seconds *= fade
             self._talk_ends *= fade
-            self._talk_seconds += (talking[:TALK_BINS] + talking[TALK_BINS:]) * min(passed_seconds, 60.0)
+            self._talk_seconds += talking.reshape(-1, TALK_BINS).sum(axis=0) * min(passed_seconds, 60.0)
         young = now_seconds - self._born_at < YOUNG_SECONDS
         if now_seconds - self._rebuilt_at >= (LEARN_SECONDS if young else REBUILD_SECONDS):
             self._rebuilt_at = now_seconds
@@ -209,15 +215,20 @@ class Supply:
         self._wraps *= fade
         self._wrap_ends *= fade
         hazard = (self._wrap_ends + WRAP_PRIOR * WRAP_PRIOR_HAZARD) / (self._wraps + WRAP_PRIOR)
-        stays_in_wrap = np.cumprod(1 - np.clip(hazard, 0.0, 1.0)[self._wrap_bins_ahead], axis=1)
-        self._free_after_wrap = (1 - stays_in_wrap) * (1 - self._pause_share)
-        talks_on = np.exp(-np.cumsum(rate[self._talk_bins_ahead], axis=1))
-        ends_in = -np.diff(talks_on, axis=1, prepend=1.0)
+        goes_on = 1 - np.minimum(hazard, 1.0)
+        self._free_after_wrap = 1 - np.cumprod(goes_on[self._wrap_bins_ahead], axis=1)
+        self._free_after_wrap *= 1 - self._pause_share
+        talks_on = np.ones((TALK_BINS, self.horizon + 1))  # at the beginning of each second from now
+        np.cumprod(np.exp(-rate)[self._talk_bins_ahead], axis=1, out=talks_on[:, 1:])
+        ends_in = talks_on[:, :-1] - talks_on[:, 1:]
         # Free k seconds from now: the talk ends in second j, and the wrap-up takes no more than what is left.
-        wrap_in_time = np.where(self._in_time, self._free_after_wrap[0][self._lag], 0.0)
-        free_after_talk = ends_in @ wrap_in_time
-        self._talk_moments = np.hstack([free_after_talk, free_after_talk * (1 - free_after_talk)])
-        self._wrap_moments = np.hstack([self._free_after_wrap, self._free_after_wrap * (1 - self._free_after_wrap)])
+        free_after_talk = ends_in @ (self._free_after_wrap[0][self._lag] * self._in_time)
+        for free, moments in (
+            (free_after_talk, self._talk_moments),
+            (self._free_after_wrap, self._wrap_moments),
+        ):
+            moments[:, : self.horizon] = free
+            moments[:, self.horizon :] = free * (1 - free)
 
     def state(self) -> SupplyState:
         """What is worth keeping."""

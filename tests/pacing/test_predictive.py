@@ -174,11 +174,12 @@ def test_a_person_who_waits_is_never_better_than_none(moment: Moment) -> None:
 @given(moments)
 @example(BUSY)
 def test_the_last_call_is_the_one_that_a_walk_would_find(moment: Moment) -> None:
-    """Doubling and halving goes where one call after the other would, and the risk grows with each."""
+    """Steps, long and short, go where one call after the other would, and the risk grows with each."""
     view = moment.view()
     forecast = forecast_of(moment)
     theta = moment.budget().theta
-    risks = [forecast.risk(added) for added in range(200)]
+    risks = forecast.risks(np.arange(200)).tolist()
+    assert risks[0] == pytest.approx(forecast.risk(), abs=1e-12)
     assert all(0 <= risk <= 1 for risk in risks)
     decision = moment.pacer().decide(view)
     calls = floor_of(view)
@@ -198,17 +199,17 @@ def forecast_of(moment: Moment, patience_seconds: float = 2.0) -> _Forecast:
 def test_patience_lowers_the_risk(moment: Moment, patience: float) -> None:
     """Nobody may wait at all, or for some seconds in which agents come free and others answer: mostly agents."""
     moment = attrs.evolve(moment, rings=(), odds=(1.0,))
-    assert forecast_of(moment, patience).risk(0) <= forecast_of(moment, 0.0).risk(0) + 0.02
+    assert forecast_of(moment, patience).risk() <= forecast_of(moment, 0.0).risk() + 0.02
 
 
 def test_the_risk_is_what_happens() -> None:
     """One idle agent, one call that rings: the next call finds nobody if both are answered, the other one first."""
     moment = Moment(idle=1, rings=(0.0,))
-    risk = forecast_of(moment).risk(0)
+    risk = forecast_of(moment).risk()
     # The other one is answered in three cases of ten, and in half of these before the new one and its two seconds.
     assert 0.3 * 0.4 < risk < 0.3 * 0.75
-    assert forecast_of(attrs.evolve(moment, rings=())).risk(0) < 0.01
-    assert forecast_of(attrs.evolve(moment, idle=0, rings=())).risk(0) > 0.98
+    assert forecast_of(attrs.evolve(moment, rings=())).risk() < 0.01
+    assert forecast_of(attrs.evolve(moment, idle=0, rings=())).risk() > 0.98
 
 
 @pytest.mark.parametrize(
