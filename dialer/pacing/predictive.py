@@ -69,11 +69,11 @@ class _Calls:
         weights = chances[..., :size].copy()
         weights[..., 1:] -= chances[..., : size - 1]
         weights /= np.maximum(chances[..., size - 1 : size], 1e-12)
-        likely = np.where(weights >= _LEAST_WEIGHT, weights, 0.0)
-        counting = likely.nonzero()[-1]
-        seconds = slice(int(counting.min()), int(counting.max()) + 1) if counting.size else slice(0)
+        weights *= weights >= _LEAST_WEIGHT
+        counting = np.atleast_2d(weights).max(axis=0).nonzero()[0]
+        seconds = slice(int(counting[0]), int(counting[-1]) + 1) if counting.size else slice(0)
         later = shifted(chances, patience_seconds, size)[..., seconds]
-        return cls(chances, size, seconds, later, later * (1 - later), likely[..., seconds])
+        return cls(chances, size, seconds, later, later * (1 - later), weights[..., seconds])
 
 
 class _Forecast:

@@ -175,7 +175,7 @@ class RingTables:
         if self.all_alike:
             within *= by_kind[0][:, None]
             by_kind = np.ones((1, self.seconds))
-        self._by_kind, self._by_kind_squared = by_kind, by_kind * by_kind
+        self._by_kind, self._by_kind_powers = by_kind, np.array([by_kind, by_kind * by_kind])
         self._within, self._within_squared = within, within * within
 
     def rows(self, kinds: Sequence[int], ages_seconds: Sequence[float]) -> Floats:
@@ -192,8 +192,7 @@ class RingTables:
         if len(counts) == self.seconds:
             plain = squared = counts
         else:
-            by_kind = counts.reshape(ODDS_KINDS, -1)
-            plain, squared = (by_kind * self._by_kind).sum(axis=0), (by_kind * self._by_kind_squared).sum(axis=0)
+            plain, squared = np.einsum("mka,ka->ma", self._by_kind_powers, counts.reshape(ODDS_KINDS, -1))
         mean = plain @ self._within
         return mean, mean - squared @ self._within_squared  # the variance of each is p - p * p
 
