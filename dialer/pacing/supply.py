@@ -215,7 +215,7 @@ class Supply:
         self._wraps *= fade
         self._wrap_ends *= fade
         hazard = (self._wrap_ends + WRAP_PRIOR * WRAP_PRIOR_HAZARD) / (self._wraps + WRAP_PRIOR)
-        goes_on = 1 - np.minimum(hazard, 1.0)
+        goes_on = 1 - np.clip(hazard, 0.0, 1.0)
         self._free_after_wrap = 1 - np.cumprod(goes_on[self._wrap_bins_ahead], axis=1)
         self._free_after_wrap *= 1 - self._pause_share
         talks_on = np.ones((TALK_BINS, self.horizon + 1))  # at the beginning of each second from now

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 
+from dialer.pacing.ages import Floats, Ints
 from dialer.pacing.budget import Budget, BudgetState
 from dialer.pacing.demand import Demand
 from dialer.pacing.pacer import Answered, HeldBy, View, floor_of
-from dialer.pacing.predictive import CANCEL_MOST, Predictive, _Forecast, normal_cdf
+from dialer.pacing.predictive import CANCEL_MOST, Predictive, _first_above, _Forecast, normal_cdf
 from dialer.pacing.ring_tables import RingState
 from dialer.pacing.supply import Supply, SupplyState
 from tests.pacing.ringing import Ringing, uniform
@@ -187,6 +188,20 @@ def test_the_last_call_is_the_one_that_a_walk_would_find(moment: Moment) -> None
         calls += 1
     if decision.held_by is HeldBy.RISK and calls < min(len(risks), floor_of(view) + view.in_flight):
         assert decision.calls == calls
+
+
+@given(st.integers(-5, 5000), st.integers(0, 50), st.integers(0, 3000))
+def test_the_first_above_is_found_in_few_looks(first: int, low: int, width: int) -> None:
+    looks = 0
+
+    def values(tried: Ints) -> Floats:
+        nonlocal looks
+        looks += 1
+        assert ((tried >= low) & (tried < low + width)).all()
+        return np.where(tried >= first, 1.0, 0.0)
+
+    assert _first_above(0.5, values, low, low + width) == min(max(first, low), low + width)
+    assert looks <= 6
 
 
 def forecast_of(moment: Moment, patience_seconds: float = 2.0) -> _Forecast:
