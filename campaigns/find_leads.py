@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 import attrs
 from sqlalchemy import text
@@ -16,7 +16,7 @@ from dialer.errors import InputRefusedError
 
 MOST_FOUND: Final = 20
 _SHORTEST_NUMBER: Final = 7  # digits; fewer are an id
-_LONGEST_ID: Final = 18  # digits that the database's integers have room for
+_GREATEST_ID: Final = 2**63 - 1  # that the databases can be asked for
 _FIRST_NUMBER: Final = "number = :value OR first_number = :value"
 _ANY_NUMBER: Final = "first_number IS NOT NULL AND numbers LIKE :quoted"
 
@@ -44,7 +44,7 @@ class Named:
         what = self.what
         if what is not None and what.isascii() and what.isdigit() and len(what) < _SHORTEST_NUMBER:
             return int(what)
-        return self.lead_id if self.lead_id is None or self.lead_id < 10**_LONGEST_ID else 0
+        return self.lead_id
 
 
 def find_leads(
@@ -60,7 +60,7 @@ def find_leads(
     where = f"the campaign {campaign} has" if campaign is not None else "there is"
     campaign_id = row.id if row is not None else None
     if (lead_id := named.told_id) is not None:
-        found = _found(session, "id = :value", lead_id, campaign_id)
+        found = _found(session, "id = :value", lead_id, campaign_id) if lead_id <= _GREATEST_ID else ()
         if not found and or_key and named.what is not None:
             found = _of_key(session, named.what, campaign_id)
         return found or _none(where, f"id {lead_id}")
@@ -83,7 +83,7 @@ def find_leads(
     return found or _none(where, f"number {' or '.join(numbers)}")
 
 
-def _none(where: str, what: str) -> Sequence[int]:
+def _none(where: str, what: str) -> NoReturn:
     raise InputRefusedError(f"{where} no lead of {what}")
 
 

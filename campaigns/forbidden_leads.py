@@ -5,17 +5,16 @@ A lead with several numbers goes on with the next that may be called; only witho
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import ColumnElement, bindparam, case, or_, select, update
 from sqlmodel import Session, SQLModel, col
 
 from campaigns import queues, suppression_store
 from campaigns.campaign import Campaign
-from campaigns.lead import LeadNumber, LeadStatus, Queue, numbers_from_json
+from campaigns.lead import LeadStatus, Queue, number_columns, numbers_from_json
 from campaigns.many import many, one_of
 from campaigns.recycle import History, round_rest
 from campaigns.rules import refusal, suppression
@@ -70,47 +69,32 @@ def go_on(session: Session, campaign: Campaign, ids: Sequence[int], now: datetim
             suppressed.append(row.id)
             continue
         place = places[0] if later is None else later
-        due_at = (row.last_called_at or now) + timedelta(seconds=rest)
-        moved.append(_moved(row, place, several[row.id][place], max(row.due_at, due_at), now))
+        due_at = max(row.due_at, (row.last_called_at or now) + timedelta(seconds=rest))
+        queue = row.queue if due_at <= now else None
+        values = {
+            **number_columns(place, several[row.id][place]),
+            "queue": queue,
+            "due_at": due_at,
+            "updated_at": now,
+        }
+        moved.append({"_id": row.id, **{f"_{name}": value for name, value in values.items()}})
     if moved:
         connection.execute(_MOVE, moved)
     queues.change(connection, suppressed, {"queue": None, "status": LeadStatus.SUPPRESSED, "updated_at": now})
-
-
-def _moved(row: Any, place: int, number: LeadNumber, due_at: datetime, now: datetime) -> dict[str, object]:
-    return {
-        "_id": row.id,
-        "_number": number.number,
-        "_number_no": place,
-        "_zones": json.dumps(number.zones, separators=(",", ":")),
-        "_kind": number.kind,
-        "_region": number.region,
-        "_queue": row.queue if due_at <= now else None,
-        "_due_at": due_at,
-        "_now": now,
-    }
 
 
 _STANDING: Final = select(
     *(_lead.c[name] for name in ("id", "number", "number_no", "numbers", "history", "queue", "due_at")),
     *(_lead.c[name] for name in ("callback_at", "last_called_at", "last_disposition")),
 ).where(one_of(_lead.c.id, "_ids"))
+_MOVED: Final = ("number", "number_no", "zones", "kind", "region", "queue", "due_at", "updated_at")
 _MOVE: Final = (
     update(_lead)
     .where(
         _lead.c.id == bindparam("_id"),
         or_(_lead.c.status == LeadStatus.NEW, _lead.c.status == LeadStatus.WAITING),  # no IN: it is one of many
     )
-    .values(
-        number=bindparam("_number"),
-        number_no=bindparam("_number_no"),
-        zones=bindparam("_zones"),
-        kind=bindparam("_kind"),
-        region=bindparam("_region"),
-        queue=bindparam("_queue"),
-        due_at=bindparam("_due_at"),
-        updated_at=bindparam("_now"),
-    )
+    .values({name: bindparam(f"_{name}", type_=_lead.c[name].type) for name in _MOVED})
 )
 
 

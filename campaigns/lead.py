@@ -84,6 +84,17 @@ def numbers_from_json(text: str) -> tuple[LeadNumber, ...]:
     return tuple(LeadNumber(number, tuple(zones), kind, region) for number, zones, kind, region in json.loads(text))
 
 
+def number_columns(place: int, number: LeadNumber) -> dict[str, object]:
+    """What the columns of a lead say when it is the turn of `number`, which is at `place` among the lead's."""
+    return {
+        "number": number.number,
+        "number_no": place,
+        "zones": json.dumps(number.zones, separators=(",", ":")),
+        "kind": number.kind,
+        "region": number.region,
+    }
+
+
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _AS_WRITTEN = re.compile(r"\+?[0-9 \u00a0\t().\-/\u2010-\u2015]+")
 _SPREADSHEET = re.compile(r"[0-9]+([.,][0-9]+)?[eE]\+?[0-9]+|[0-9]{7,}[.,]0")

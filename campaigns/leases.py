@@ -51,6 +51,11 @@ class Lease:
     callback_agent: str | None = None  # and by that agent in person
 
     @property
+    def is_owed_an_agent(self) -> bool:
+        """Whether it is called only with an agent held for it."""
+        return is_owed_an_agent(self.history, self.callback_at)
+
+    @property
     def refused_before(self) -> bool:
         """Whether no trunk would carry the lead's last call either; that it is passed on now does not hide it."""
         if self.last_disposition is Disposition.FAILED_OVER:

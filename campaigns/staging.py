@@ -28,7 +28,7 @@ from sqlmodel import Session, SQLModel, col
 
 from campaigns import forbidden_leads, lead_lists, store, suppression_store
 from campaigns.known_leads import KnownByKey, UniqueIn, known_keys, known_numbers
-from campaigns.lead import LeadStatus, Queue
+from campaigns.lead import LeadNumber, LeadStatus, Queue, number_columns, numbers_from_json, zones_from_json
 from campaigns.list_rows import StagedLead, unpack
 from campaigns.tables import CampaignRow, ImportRow, SuppressionRow
 from dialer.errors import InputRefusedError
@@ -459,21 +459,11 @@ def _update_of(known: KnownByKey, lead: StagedLead, now: datetime) -> _Update:
 
 def number_values(lead: StagedLead, current: str) -> dict[str, object]:
     """The columns of a lead that has the numbers of `lead`; `current` keeps its turn, if it is among them."""
-    if lead.numbers == "[]":
-        numbers = [[lead.number, json.loads(lead.zones), lead.kind, lead.region]]
-    else:
-        numbers = json.loads(lead.numbers)
-    number_no = next((no for no, one in enumerate(numbers) if one[0] == current), 0)
-    number, zones, kind, region = numbers[number_no]
-    return {
-        "number": number,
-        "zones": json.dumps(zones, separators=(",", ":")),
-        "kind": kind,
-        "region": region,
-        "numbers": lead.numbers,
-        "number_no": number_no,
-        "first_number": None if lead.numbers == "[]" else lead.number,
-    }
+    alone = LeadNumber(lead.number, zones_from_json(lead.zones), lead.kind, lead.region)
+    numbers = numbers_from_json(lead.numbers) or (alone,)
+    place = next((place for place, one in enumerate(numbers) if one.number == current), 0)
+    first_number = lead.number if len(numbers) > 1 else None
+    return {**number_columns(place, numbers[place]), "numbers": lead.numbers, "first_number": first_number}
 
 
 def _run_updates(session: Session, updates: Sequence[_Update]) -> None:

@@ -6,7 +6,6 @@ commit. What they return can be used after the session has ended.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -19,7 +18,7 @@ from campaigns import outcomes, suppression_store
 from campaigns.abandonment_counts import count_call
 from campaigns.campaign import Campaign, CampaignStatus, dump, load
 from campaigns.disposition import UNCOUNTED, Disposition
-from campaigns.lead import WITHDRAWN, LeadStatus, Queue, numbers_from_json
+from campaigns.lead import WITHDRAWN, LeadStatus, Queue, number_columns, numbers_from_json
 from campaigns.recycle import NextStep
 from campaigns.tables import (
     RESTING,
@@ -320,17 +319,7 @@ def step_lead(
     several = {one.number: (place, one) for place, one in enumerate(numbers_from_json(numbers))}
     if step.number != current and step.number in several:  # else it has got other numbers since
         place, number = several[step.number]
-        connection.execute(
-            update(_lead)
-            .where(_lead.c.id == lead_id)
-            .values(
-                number=number.number,
-                zones=json.dumps(number.zones),
-                kind=number.kind,
-                region=number.region,
-                number_no=place,
-            )
-        )
+        connection.execute(update(_lead).where(_lead.c.id == lead_id).values(**number_columns(place, number)))
 
 
 def cdrs(

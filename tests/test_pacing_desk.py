@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from sqlalchemy import text
 from campaigns import store
 from campaigns.campaign import Campaign, parse_campaign
 from campaigns.database import open_database
-from dialer.campaign_pacing import PacingDesk
+from dialer.campaign_pacing import CampaignPacing, PacingDesk
 from dialer.clock import SystemClock
 from dialer.pacing.pacer import Answered, HeldBy, View
 
@@ -47,34 +49,34 @@ async def test_a_campaign_of_another_version_keeps_no_other_from_its_counts(tmp_
         assert pacing.windows()
 
 
-async def test_a_campaign_goes_first_only_on_switches_where_it_has_trunks(tmp_path: Path) -> None:
-    async with open_database(f"sqlite:///{tmp_path}/d.db", node=None) as database:
-        desk, now, pacings = PacingDesk(database, SystemClock()), datetime.now(UTC), {}
+@asynccontextmanager
+async def high_and_low(folder: Path) -> AsyncIterator[tuple[CampaignPacing, CampaignPacing, View]]:
+    """Two running campaigns of one team, and what ten idle agents look like."""
+    async with open_database(f"sqlite:///{folder}/d.db", node=None) as database:
+        desk, now, pacings = PacingDesk(database, SystemClock()), datetime.now(UTC), []
         for index, (name, priority) in enumerate((("high", "2"), ("low", "1")), 1):
             one = campaign(name, mode='"progressive"', team='"sales"', priority=priority)
             await database.write(lambda session, one=one: store.add_campaign(session, one, now))  # type: ignore[misc]
-            pacings[name] = await desk.of(index, one)
-            pacings[name].running = True
-        view = View(trio.current_time(), idle_agents=10, ringing=0, waiting=0, in_flight=0, windows=())
-        pacings["high"].may_dial_on({"fs1"})
-        assert pacings["high"].decide("fs1", view).calls == 10
-        assert "the agents are for high" in pacings["low"].decide("fs1", view).reason
-        assert pacings["low"].decide("fs2", view).calls == 10
-        pacings["high"].may_dial_on(())  # its switch is away
-        assert pacings["low"].decide("fs1", view).calls == 10
+            pacings.append(await desk.of(index, one))
+            pacings[-1].running = True
+        high, low = pacings
+        yield high, low, View(trio.current_time(), idle_agents=10, ringing=0, waiting=0, in_flight=0, windows=())
+
+
+async def test_a_campaign_goes_first_only_on_switches_where_it_has_trunks(tmp_path: Path) -> None:
+    async with high_and_low(tmp_path) as (high, low, view):
+        high.may_dial_on({"fs1"})
+        assert high.decide("fs1", view).calls == 10
+        assert "the agents are for high" in low.decide("fs1", view).reason
+        assert low.decide("fs2", view).calls == 10
+        high.may_dial_on(())  # its switch is away
+        assert low.decide("fs1", view).calls == 10
 
 
 async def test_the_higher_priority_goes_first_before_its_first_decision_too(tmp_path: Path) -> None:
-    async with open_database(f"sqlite:///{tmp_path}/d.db", node=None) as database:
-        desk, now, pacings = PacingDesk(database, SystemClock()), datetime.now(UTC), {}
-        for index, (name, priority) in enumerate((("high", "2"), ("low", "1")), 1):
-            one = campaign(name, mode='"progressive"', team='"sales"', priority=priority)
-            await database.write(lambda session, one=one: store.add_campaign(session, one, now))  # type: ignore[misc]
-            pacings[name] = await desk.of(index, one)
-            pacings[name].running = True
-        view = View(trio.current_time(), idle_agents=10, ringing=0, waiting=0, in_flight=0, windows=())
-        pacings["low"].may_dial_on({"fs1"})
-        assert pacings["low"].decide("fs1", view).calls == 0
-        pacings["high"].may_dial_on({"fs1"})
-        pacings["high"].hold("fs1", HeldBy.LEADS)
-        assert pacings["low"].decide("fs1", view).calls == 10
+    async with high_and_low(tmp_path) as (high, low, view):
+        low.may_dial_on({"fs1"})
+        assert low.decide("fs1", view).calls == 0
+        high.may_dial_on({"fs1"})
+        high.hold("fs1", HeldBy.LEADS)
+        assert low.decide("fs1", view).calls == 10

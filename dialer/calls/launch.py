@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from campaigns.campaign import Campaign
-from campaigns.disposition import Disposition
-from campaigns.leases import Lease, is_owed_an_agent
+from campaigns.leases import Lease
 from dialer.calls.attempt import Attempt
 from dialer.calls.broadcast import Broadcast
 from dialer.calls.held import HeldAttempt, hold_agents
@@ -31,16 +30,11 @@ async def begin(
         return await begin_held(leases, campaign, campaign_id, world, on_change, story=Preview)
     if campaign.mode == "broadcast":
         return [Broadcast(lease, campaign, campaign_id, world, on_change) for lease in leases]
-    owed = [lease for lease in leases if _is_owed_an_agent(lease)]
+    owed = [lease for lease in leases if lease.is_owed_an_agent]
     held = await begin_held(owed, campaign, campaign_id, world, on_change) if owed else []
-    others = [lease for lease in leases if not _is_owed_an_agent(lease)]
+    others = [lease for lease in leases if not lease.is_owed_an_agent]
     story = ScreenedAttempt if campaign.listens_for_machines else Attempt
     return [*held, *(story(lease, campaign, campaign_id, world, on_change) for lease in others)]
-
-
-def _is_owed_an_agent(lease: Lease) -> bool:
-    # The history has it since histories are kept.
-    return lease.last_disposition is Disposition.ABANDONED or is_owed_an_agent(lease.history, lease.callback_at)
 
 
 async def begin_held(

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic, sleep
 from uuid import uuid4
 
 import attrs
@@ -11,7 +12,7 @@ import psycopg
 import pytest
 import trio
 from psycopg import sql
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 from sqlmodel import Session, SQLModel
 
 from campaigns.campaign import Campaign
@@ -24,6 +25,7 @@ from campaigns.rules.callable import RuleBook
 from campaigns.slots import Slot
 from campaigns.store import CdrRow, LeadRow, add_campaign, lead_list
 from campaigns.trunk import Trunk
+from tests.conftest import PATIENCE_SECONDS
 from tests.postgres_server import new_database
 
 NOON = datetime(2026, 11, 23, 17, 0, tzinfo=UTC)  # a Monday, noon in New York
@@ -140,6 +142,18 @@ def lead_values(campaign_id: int, zones: str = NEW_YORK, list_id: int = 1) -> Ca
 
 def slots(count: int) -> list[Slot]:
     return [Slot(str(uuid4()), "carrier", "fs1") for _ in range(count)]
+
+
+def until_another_waits(session: Session) -> None:
+    """Returns when somebody else waits for a lock in this PostgreSQL database."""
+    waiting = text(
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN"
+        " (SELECT pid FROM pg_stat_activity WHERE datname = current_database())"
+    )
+    give_up_at = monotonic() + PATIENCE_SECONDS
+    while not session.connection().scalar(waiting):
+        assert monotonic() < give_up_at, "nobody waits"
+        sleep(0.01)
 
 
 async def take(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from campaigns.store import close_attempt
 from campaigns.suppression_store import NewEntry, Scope, add_entries
 from campaigns.tables import LeadRow
 
-from .conftest import CAMPAIGN, NOON, TRUNKS, Filled, cdr_of, fill, lead_values, slots, take
+from .conftest import CAMPAIGN, NOON, TRUNKS, Filled, cdr_of, fill, lead_values, slots, take, until_another_waits
 
 FIRST, SECOND, THIRD = "+12125550101", "+12125550102", "+12125550103"
 
@@ -225,7 +224,7 @@ async def test_a_lead_that_is_looked_at_while_its_number_comes_off_a_list_is_not
         def look(session: Session) -> None:
             hopper.lease(session, RuleBook(CAMPAIGN, filled.id), slots(1), TRUNKS, "test", NOON)
             looked.set()
-            time.sleep(0.5)  # for the other to run into it
+            until_another_waits(session)
 
         async def take_off() -> None:
             await trio.to_thread.run_sync(looked.wait)
