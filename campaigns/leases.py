@@ -53,7 +53,8 @@ class Lease:
     @property
     def is_owed_an_agent(self) -> bool:
         """Whether it is called only with an agent held for it."""
-        return is_owed_an_agent(self.history, self.callback_at)
+        abandoned = self.last_disposition is Disposition.ABANDONED  # all that is known of it without a history
+        return abandoned or is_owed_an_agent(self.history, self.callback_at)
 
     @property
     def refused_before(self) -> bool:
