@@ -158,10 +158,11 @@ class Leasing:
             for list_id, groups in lists.items()
         }
         while self._slots.left and (chosen := turns.next()) is not None:
-            if self._serve(offers[chosen], 1):
-                turns.take(chosen)
-            else:
+            lead = next(offers[chosen], None)
+            if lead is None:
                 turns.leave(chosen)
+            elif self._fit(lead):
+                turns.take(chosen)
         changed = {
             list_id: credit for list_id, credit in turns.credits.items() if credit != one_of_each[list_id].credit
         }
@@ -172,15 +173,10 @@ class Leasing:
         sign = -1 if self._campaign.new_first else 1
         return sorted(groups, key=lambda group: (sign * group.queue, -group.priority))
 
-    def _serve(self, offered: Iterator[QueuedLead], most: int | None = None) -> int:
-        """Gives slots to leads of `offered`, to `most` at most; how many got one."""
-        served = 0
-        while self._slots.left and (most is None or served < most):
-            lead = next(offered, None)
-            if lead is None:
-                break
-            served += self._fit(lead)
-        return served
+    def _serve(self, offered: Iterator[QueuedLead]) -> None:
+        """Gives slots to leads of `offered`, until either is at its end."""
+        while self._slots.left and (lead := next(offered, None)) is not None:
+            self._fit(lead)
 
     def _callable(self, groups: Sequence[Group], share: float = 1.0) -> Iterator[QueuedLead]:
         """Leads of `groups` that all rules allow, in order; those that are forbidden are noted on the way.

@@ -116,9 +116,10 @@ class _Forecast:
         self.all_answers = float(mean[-1])
         self.fresh_answers = float(own.fresh[-1])
 
-    def risk(self) -> float:
-        """That of one more call, and no other: answered, and nobody there in time."""
-        return float(self.fresh.likely @ self._nobody[self.fresh.seconds])
+    def risk(self, chances: Floats | None = None) -> float:
+        """That of one more call, or of one that rings with such `chances`: answered, and nobody there in time."""
+        call = self.fresh if chances is None else _Calls.of(chances, self._patience_seconds, self._size)
+        return float(call.likely @ self._nobody[call.seconds])
 
     def risks(self, added: Ints) -> Floats:
         """Those of one more call beside so many others."""
@@ -268,6 +269,8 @@ class Predictive:
             return ()
         calls, chances = self._demand.longest_ringing(now_seconds, CANCEL_AFTER_SECONDS, CANCEL_MOST)
         if not calls:
+            return ()
+        if forecast.risk(chances[0]) <= CANCEL_RISK:  # the first stays, and so do those behind it
             return ()
         keeps = forecast.risks_of(chances) <= CANCEL_RISK
         return tuple(calls[: int(keeps.argmax())] if keeps.any() else calls)
