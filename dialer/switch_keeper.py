@@ -81,6 +81,7 @@ class SwitchKeeper:
 
             async def on_epoch(switch: Switch) -> None:
                 self._least_lag_seconds = math.inf
+                self._presence.link_begins(switch.name)
                 await trio.sleep(LIST_LAG_SECONDS)
                 await self._look(calls)
 

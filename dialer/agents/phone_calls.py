@@ -20,6 +20,8 @@ from dialer.esl.messages import Event
 # A look at the switch is older than the events that came while it was taken; what ended by them must stay ended.
 # Three endings a call, hundreds of calls a second: some ten seconds of them.
 _ENDINGS_REMEMBERED: Final = 10_000
+# The list lags behind the events by some 100 ms: one that began so shortly before the look may be missing, too.
+_LIST_LAG_US: Final = 2_000_000
 _ENDINGS: Final = frozenset({"CHANNEL_HANGUP", "CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY"})
 
 
@@ -34,6 +36,7 @@ class PhoneCall:
     created_us: int
     answered_us: int = 0
     ours: bool = False
+    seen_us: int = 0  # by the event that told of it first
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -84,13 +87,16 @@ class PhoneCalls:
         self._calls: dict[str, dict[str, PhoneCall]] = {}
         self._extension_of: dict[str, str] = {}
         self._ended_lately: deque[str] = deque(maxlen=_ENDINGS_REMEMBERED)
-        self._begun: dict[str, PhoneCall] | None = None  # since a look began: its list may lack them
+        self._begun: dict[str, PhoneCall] = {}  # lately, or since a look began: its list may lack them
+        self._looking = False
+        self._newest_us = 0  # of the events
 
     def __repr__(self) -> str:
         return f"<PhoneCalls {len(self._extension_of)} calls on {len(self._calls)} phones>"
 
     def fold(self, event: Event) -> PhoneChange | None:
         """Takes `event` in; None if it changes no phone's calls."""
+        self._newest_us = max(self._newest_us, event.timestamp_us)
         if event.name in _ENDINGS:
             self._ended_lately.append(event.unique_id)
             return self._ended(event.unique_id)
@@ -111,6 +117,7 @@ class PhoneCalls:
             destination_number=event.header("Caller-Destination-Number"),
             created_us=_microseconds(event.header("Caller-Channel-Created-Time")) or event.timestamp_us,
             ours=bool(event.dialer_agent),
+            seen_us=event.timestamp_us,
         )
         if answered:
             call = attrs.evolve(
@@ -119,8 +126,10 @@ class PhoneCalls:
                 ours=call.ours or bool(event.dialer_agent),
             )
         calls[event.unique_id] = call
-        if self._begun is not None and (known is None or event.unique_id in self._begun):
+        if known is None or event.unique_id in self._begun:
             self._begun[event.unique_id] = call
+            if not self._looking:
+                self._forget_begun()
         self._extension_of[event.unique_id] = extension
         notify = "answer" if answered else "callout" if event.direction == "inbound" else "callin"
         return self._change(extension, notify, current=event.unique_id)
@@ -150,9 +159,22 @@ class PhoneCalls:
         """How many calls that are not ours each busy phone has."""
         return {extension: sum(not call.ours for call in calls.values()) for extension, calls in self._calls.items()}
 
+    def link_begins(self) -> None:
+        """What began before is in every list by now, if it is still there."""
+        self._begun.clear()
+
     def look_begins(self) -> None:
         """The switch is about to be asked for its channels: calls that begin from now on may not be among them."""
-        self._begun = {}
+        self._forget_begun()
+        self._looking = True
+
+    def _forget_begun(self) -> None:
+        """All but those that began too lately to be in a list for certain."""
+        least_us = self._newest_us - _LIST_LAG_US
+        for uuid, call in list(self._begun.items()):  # in the order they began
+            if call.seen_us >= least_us:
+                break
+            del self._begun[uuid]
 
     def rebuild(self, rows: list[Row], ours: Collection[str], phones: Collection[str]) -> list[PhoneChange]:
         """Begins anew with the channels a switch has; `ours` are known agent legs, `phones` registered extensions."""
@@ -160,8 +182,8 @@ class PhoneCalls:
         self._calls.clear()
         self._extension_of.clear()
         ended = set(self._ended_lately)
-        begun, self._begun = self._begun or {}, None
-        for uuid, call in begun.items():
+        self._looking = False
+        for uuid, call in self._begun.items():
             if uuid in known and uuid not in ended:
                 self._calls.setdefault(known[uuid], {})[uuid] = call
                 self._extension_of[uuid] = known[uuid]

@@ -137,6 +137,10 @@ class Presence:
         else:
             await self._write_registration(switch, item)
 
+    def link_begins(self, switch: str) -> None:
+        """See `PhoneCalls.link_begins`."""
+        self._calls[switch].link_begins()
+
     def look_begins(self, switch: str) -> None:
         """See `PhoneCalls.look_begins`."""
         self._calls[switch].look_begins()

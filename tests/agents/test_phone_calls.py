@@ -180,6 +180,7 @@ def row(uuid: str, **fields: Any) -> Row:
 def test_begun_anew_from_what_the_switch_has() -> None:
     calls = PhoneCalls()
     folded(calls, [own_call("CHANNEL_CREATE", "gone")])
+    calls.link_begins()
     rows = [
         row("customer", direction="outbound", name="sofia/external/15551230003", dest="15551230003"),
         row("ours", direction="outbound", presence_id="1001@x", callstate="ACTIVE"),
@@ -218,3 +219,29 @@ def test_a_call_that_ended_while_the_look_was_taken_stays_ended() -> None:
     calls = PhoneCalls()
     folded(calls, [event("CHANNEL_HANGUP", "short", {})])
     assert calls.rebuild([row("short", presence_id="1002@x", direction="outbound")], set(), {"1002"}) == []
+
+
+def begins(uuid: str, at_us: int, name: str = "CHANNEL_CREATE") -> Event:
+    headers = {"Channel-Presence-ID": "1003@x", "Call-Direction": "outbound", "Event-Date-Timestamp": str(at_us)}
+    return event(name, uuid, headers)
+
+
+@pytest.mark.parametrize(("before_us", "kept"), [(100_000, True), (1_900_000, True), (2_100_000, False)])
+def test_a_call_that_began_shortly_before_a_look_is_not_in_its_list_yet(before_us: int, kept: bool) -> None:
+    calls = PhoneCalls()
+    folded(calls, [begins("young", CREATED_US - before_us), begins("newest", CREATED_US)])
+    folded(calls, [begins("newest", CREATED_US, "CHANNEL_HANGUP")])
+    for _ in range(2):  # the next look may come at once
+        calls.look_begins()
+        found = calls.rebuild([], set(), {"1003"})
+        assert [(change.extension, change.other_calls) for change in found] == ([("1003", 1)] if kept else [])
+
+
+def test_a_call_that_begins_or_ends_while_the_switch_is_looked_at() -> None:
+    calls = PhoneCalls()
+    folded(calls, [begins("ended", CREATED_US)])
+    calls.look_begins()
+    folded(calls, [begins("ended", CREATED_US, "CHANNEL_HANGUP"), begins("early", CREATED_US)])
+    folded(calls, [begins("later", CREATED_US + 9_000_000)])
+    (change,) = calls.rebuild([], set(), {"1003"})
+    assert change.value["activity"] == ["early", "later"]

@@ -100,6 +100,9 @@ class Office:
         return state_of(await self.roster.agent(extension))
 
     async def rebuild(self, switch: Shown, *legs: str) -> None:
+        """As when a link to the switch is there again."""
+        self.presence.link_begins("a")
+        self.presence.look_begins("a")
         snapshot = await take_snapshot(cast(Switch, switch))
         await self.presence.rebuild(cast(Switch, switch), snapshot, frozenset(legs))
 
