@@ -48,9 +48,9 @@ def suppressed_numbers(session: Session, campaign: Campaign, numbers: Sequence[s
 def go_on(session: Session, campaign: Campaign, ids: Sequence[int], now: datetime) -> None:
     """Leads of `campaign` whose number must never be called go on with another of theirs, or are suppressed.
 
-    Where an entry is being removed just now they stay as they are: the next to look knows what came of it.
+    To be called only where the entries stay: see `suppression_store.may_suppress`.
     """
-    if not ids or not suppression_store.may_suppress(session):
+    if not ids:
         return
     connection = session.connection()
     rows = connection.execute(_STANDING, {"_ids": many(ids)}).all()

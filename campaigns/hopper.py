@@ -32,6 +32,7 @@ from campaigns.many import many, one_of
 from campaigns.passed_by import PassedBy
 from campaigns.queues import Group, QueuedLead
 from campaigns.recycle import NO_HISTORY, History
+from campaigns.rules import refusal, suppression
 from campaigns.rules.callable import RuleBook
 from campaigns.rules.candidate import PastCall, SuppressionEntry
 from campaigns.rules.verdict import Verdict
@@ -77,6 +78,9 @@ def lease(
     return leasing.write()
 
 
+_BY_ENTRIES: Final = frozenset({suppression.RULE, refusal.RULE})
+
+
 class Leasing:
     """One lease. What it has found out is kept until the end, and written then."""
 
@@ -110,6 +114,7 @@ class Leasing:
         self._since = self._needed_since()
         self._looked = 0
         self._unfitted = 0
+        self._entries_stay = False  # on do-not-call lists, until this lease is written
         self._agentless = 0  # looked at while there was no idle agent at all whom one could have been held for
         self._calls: dict[int, Sequence[PastCall]] = {}  # to a lead that may be called, where there are any
         self._taken: list[tuple[QueuedLead, Fit]] = []
@@ -123,6 +128,7 @@ class Leasing:
 
     def find(self) -> None:
         """Looks for leads that may be called, until each slot has one."""
+        self._entries_stay = suppression_store.may_suppress(self._session)
         queues.wake(self._connection, self._campaign_id, self._now)
         groups = queues.groups_of(self._connection, self._campaign_id)
         for queue in (Queue.URGENT, Queue.CALLBACK):
@@ -298,9 +304,11 @@ class Leasing:
 
     def _note(self, lead: QueuedLead, verdict: Verdict) -> None:
         self._blocked[verdict.rule] += 1
+        if verdict.rule in _BY_ENTRIES and not self._entries_stay:
+            return  # one is being removed: the lead keeps its place, and the next to look knows what came of it
         if verdict.rule == "attempts":  # the manager has lowered it since
             self._exhausted.append(lead.lead_id)
-        elif verdict.rule == "suppressed" and verdict.allowed_at is None:
+        elif verdict.rule == suppression.RULE and verdict.allowed_at is None:
             self._forbidden.append(lead.lead_id)
         else:
             self._put_off[verdict.allowed_at or self._now + _NO_MOMENT_YET, verdict.rule].append(lead.lead_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -38,12 +38,11 @@ async def lead_with(database: Database, *numbers: str) -> Filled:
     return filled
 
 
-async def forbid(database: Database, *patterns: str) -> None:
+async def forbid(database: Database, *patterns: str, expires_at: datetime | None = None) -> None:
     entries = [NewEntry(one.removesuffix("*"), is_prefix=one.endswith("*")) for one in patterns]
+    whose = {"scope": Scope.SYSTEM, "scope_name": "", "source": "x", "added_by": "x"}
     await database.write(
-        lambda session: add_entries(
-            session, entries, scope=Scope.SYSTEM, scope_name="", source="x", added_by="x", now=NOON
-        )
+        lambda session: add_entries(session, entries, now=NOON, expires_at=expires_at, **whose)  # type: ignore[arg-type]
     )
 
 
@@ -215,10 +214,16 @@ async def test_a_thousand_forbidden_leads_of_two_numbers_are_not_a_thousand_stat
     assert await database.write(work) < 100
 
 
-async def test_a_lead_that_is_looked_at_while_its_number_comes_off_a_list_is_not_lost(postgres_url: str) -> None:
+ENDS = pytest.mark.parametrize("expires_at", [None, NOON + timedelta(days=30)], ids=["for_good", "for_a_month"])
+
+
+@ENDS
+async def test_a_lead_that_is_looked_at_while_its_number_comes_off_a_list_is_not_lost(
+    postgres_url: str, expires_at: datetime | None
+) -> None:
     async with open_database(postgres_url, node=None) as one, open_database(postgres_url, node=None) as two:
         filled = await lead_with(one, FIRST)
-        await forbid(one, FIRST)
+        await forbid(one, FIRST, expires_at=expires_at)
         looked = threading.Event()
 
         def look(session: Session) -> None:
@@ -234,3 +239,28 @@ async def test_a_lead_that_is_looked_at_while_its_number_comes_off_a_list_is_not
             nursery.start_soon(one.write, look)
             nursery.start_soon(take_off)
         assert await called(one, filled) == [FIRST]  # there is no entry any more, nor one to remove again
+
+
+@ENDS
+async def test_a_lead_whose_number_is_just_coming_off_a_list_keeps_its_place(
+    postgres_url: str, expires_at: datetime | None
+) -> None:
+    async with open_database(postgres_url, node=None) as one, open_database(postgres_url, node=None) as two:
+        filled = await lead_with(one, FIRST)
+        await forbid(one, FIRST, expires_at=expires_at)
+        removed, looked = threading.Event(), threading.Event()
+
+        def take_off(session: Session) -> None:
+            forbidden_leads.allow(session, [FIRST], scope=Scope.SYSTEM, scope_name="", now=NOON)
+            removed.set()
+            assert looked.wait(60)
+
+        async def look() -> None:
+            await trio.to_thread.run_sync(removed.wait)
+            assert await called(two, filled) == []  # nobody knows yet whether the entry is gone
+            looked.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.write, take_off)
+            nursery.start_soon(look)
+        assert await called(one, filled) == [FIRST]
