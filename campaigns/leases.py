@@ -44,6 +44,7 @@ class Lease:
     kind: str = "unknown"
     numbers: tuple[LeadNumber, ...] = ()  # all of the lead's, when there are several
     number_no: int = 0
+    list_id: int = 0
     account: str | None = None
     caller_id: str | None = None  # of the trunk's pool; None leaves it to campaign and gateway
     history: History = attrs.field(factory=History)
@@ -110,6 +111,8 @@ class LeaseFacts(Protocol):
     @property
     def number_no(self) -> int: ...
     @property
+    def list_id(self) -> int: ...
+    @property
     def fields(self) -> str: ...
     @property
     def last_disposition(self) -> Disposition | None: ...
@@ -168,6 +171,7 @@ def lease_of(
         kind=details.kind,
         numbers=numbers_from_json(details.numbers),
         number_no=details.number_no,
+        list_id=details.list_id,
         account=account,
         caller_id=caller_id,
         history=History.from_json(lead.history),

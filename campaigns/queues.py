@@ -47,6 +47,7 @@ class LeadDetails(NamedTuple):
     kind: str
     numbers: str
     number_no: int
+    list_id: int
     fields: str
     last_disposition: Disposition | None
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import attrs
@@ -211,6 +212,7 @@ class CampaignDesk:
                     calls_nursery,
                     self._attempts[pacing.campaign_id],
                     self._resolved[pacing.campaign_id],
+                    partial(self._pacing.take_over, pacing),
                 )
                 pacing.running = True
                 scope = trio.CancelScope()

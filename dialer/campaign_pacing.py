@@ -6,8 +6,10 @@ morning or a restart begins with what that hour was like.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict, deque
 from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import phonenumbers
@@ -43,8 +45,46 @@ BRIDGE_SECONDS: Final = 0.07
 # Trunks that turn calls away, and not a few.
 FAILURES_WATCHED_SECONDS: Final = 60.0
 FAILURES_JUDGED: Final = 20
+# What was stored longer ago than this says less of an hour than that hour, on another day.
+_STALE: Final = timedelta(hours=1)
 # These keep a campaign from using agents that others of its team might use.
 _WANTS_NO_AGENTS: Final = frozenset({HeldBy.LEADS, HeldBy.HOURS, HeldBy.CHANNELS})
+
+
+class UnderWay:
+    """What calls that are not on record yet will add to it."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, Answered] = {}
+        self._total: Answered | None = None
+
+    def note(self, uuid: str, answered: Answered) -> None:
+        """The call `uuid` will be on record as `answered`."""
+        self._calls[uuid] = answered
+        self._total = None
+
+    def forget(self, uuid: str) -> Answered | None:
+        """It is on record, or is counted elsewhere; what it was noted as."""
+        self._total = None
+        return self._calls.pop(uuid, None)
+
+    def __contains__(self, uuid: str) -> bool:
+        return uuid in self._calls
+
+    @property
+    def total(self) -> Answered:
+        """Of all of them: the same object as long as nothing changes."""
+        if self._total is None:
+            self._total = sum(self._calls.values(), Answered())
+        return self._total
+
+
+class Purse:
+    """What the campaigns of a group share: one budget, and their answers that are not on record yet."""
+
+    def __init__(self, limit: float) -> None:
+        self.budget = Budget(limit)
+        self.under_way = UnderWay()
 
 
 class Team:
@@ -72,12 +112,13 @@ class Team:
 class CampaignPacing:
     """What is known of one campaign."""
 
-    def __init__(self, campaign_id: int, campaign: Campaign, team: Team, budget: Budget, clock: Clock) -> None:
+    def __init__(self, campaign_id: int, campaign: Campaign, team: Team, purse: Purse, clock: Clock) -> None:
         self.campaign_id = campaign_id
         self.campaign = campaign
         self.running = False
+        self.dialed = False  # since it was stored last
         self._held_by: dict[str, HeldBy] | None = None  # by switch, where it may place calls; None: not known yet
-        self.budget = budget
+        self._purse = purse
         self.model = AnswerModel()
         # Live answers and abandoned calls on record: of the campaign and of its group, of a day and of a month.
         self.on_record: tuple[Answered, ...] = (Answered(),)
@@ -87,10 +128,11 @@ class CampaignPacing:
         self._pacers: dict[str, Pacer] = {}
         self._phases: dict[str, Phase] = {}
         self._traits: dict[str, LeadTraits] = {}
-        # What calls that are not on record yet will add to it.
-        self._unrecorded: dict[str, Answered] = {}
-        self._windows: tuple[Answered, ...] | None = None  # both together, once somebody has asked
+        self._under_way = UnderWay()
+        # Both together, once somebody has asked; and what was under way then, here and in the group.
+        self._windows: tuple[tuple[Answered, ...], Answered, Answered] | None = None
         self._over: set[str] = set()
+        self._counted: set[str] = set()
         # When calls were answered or ended of late, and whether a trunk failed them; and how many of them did.
         self._outcomes: deque[tuple[float, bool]] = deque()
         self._failed_by_trunk = 0
@@ -98,7 +140,12 @@ class CampaignPacing:
     def __repr__(self) -> str:
         return f"<CampaignPacing {self.campaign.name} {self.campaign.mode} {self.budget!r}>"
 
-    def redefine(self, campaign: Campaign, team: Team, budget: Budget) -> None:
+    @property
+    def budget(self) -> Budget:
+        """What may still be abandoned, and so what may be risked."""
+        return self._purse.budget
+
+    def redefine(self, campaign: Campaign, team: Team, purse: Purse) -> None:
         """The definition has changed; what was learned stays."""
         if campaign == self.campaign and team is self._team:
             return
@@ -107,7 +154,12 @@ class CampaignPacing:
             tables.restore(self._any_demand().tables.state())
             for demand in self._demands.values():  # calls that ring now go on ringing
                 demand.learn_into(tables)
-        self.campaign, self._team, self.budget = campaign, team, budget
+        if purse is not self._purse:
+            for uuid in self._phases.keys() | self._over:
+                answered = self._purse.under_way.forget(uuid)
+                if answered is not None:
+                    purse.under_way.note(uuid, answered)
+        self.campaign, self._team, self._purse = campaign, team, purse
         self._pacers = {}
 
     def demand(self, switch: str) -> Demand:
@@ -134,14 +186,16 @@ class CampaignPacing:
 
     def windows(self) -> tuple[Answered, ...]:
         """Live answers and abandoned calls in each window that counts, those under way among them."""
-        if self._windows is None:
-            under_way = sum(self._unrecorded.values(), Answered())
-            self._windows = tuple(one + under_way for one in self.on_record)
-        return self._windows
+        own, group = self._under_way.total, self._purse.under_way.total
+        if self._windows is None or self._windows[1] is not own or self._windows[2] is not group:
+            added = own, own, group, group
+            windows = tuple(one + more for one, more in zip(self.on_record, added, strict=False))
+            self._windows = windows, own, group
+        return self._windows[0]
 
     def _count_before_record(self, uuid: str, answered: Answered) -> None:
-        self._unrecorded[uuid] = answered
-        self._windows = None
+        self._under_way.note(uuid, answered)
+        self._purse.under_way.note(uuid, answered)
 
     def trouble(self, now_seconds: float) -> str:
         """Why nothing may be risked now; empty when all is well."""
@@ -159,6 +213,7 @@ class CampaignPacing:
     def decide(self, switch: str, view: View) -> Decision:
         """What to do on `switch` now."""
         supply = self._team.supply(switch)
+        self.dialed = True
         # They learn by looking, whatever the mode: another may be chosen at any moment.
         self.demand(switch).answers(view.now_seconds)
         supply.free_agents(view.now_seconds)
@@ -192,9 +247,12 @@ class CampaignPacing:
         return next(wanting, next(iter(reasons), HeldBy.CHANNELS))
 
     def _goes_first(self, switch: str) -> str:
+        if self.campaign.mode == "broadcast":  # it uses no agents
+            return ""
         for other in self._team.campaigns.values():
             if (
                 other.running
+                and other.campaign.mode != "broadcast"
                 and other.campaign.priority > self.campaign.priority
                 and other.held_on(switch) not in _WANTS_NO_AGENTS
             ):
@@ -284,16 +342,19 @@ class CampaignPacing:
         elif phase is Phase.TALKING:
             demand.connected(uuid)
             if attempt.connected_late:
-                self.budget.abandoned()
-            elif self._bets(attempt.lease.switch):
-                self.budget.connected()
+                self.budget.abandoned(bet=self._bets(attempt.lease.switch))
+            else:
+                self.budget.connected(bet=self._bets(attempt.lease.switch))
             self._count_before_record(uuid, Answered(1, int(attempt.connected_late)))
         elif phase is Phase.CLOSING and before is not Phase.TALKING:
             demand.left(uuid)
             # Answered while our hang-up was on its way: nobody was there for them.
             if attempt.abandoned or attempt.taken_back:
-                self.budget.abandoned()
-                self._count_before_record(uuid, Answered(1, 1))
+                self._was_abandoned(attempt)
+
+    def _was_abandoned(self, attempt: Attempt) -> None:
+        self.budget.abandoned(bet=self._bets(attempt.lease.switch))
+        self._count_before_record(attempt.uuid, Answered(1, 1))
 
     def _bets(self, switch: str) -> bool:
         """Whether answers come of calls that risked something: days without a risk are no reason for a larger one."""
@@ -302,7 +363,7 @@ class CampaignPacing:
     def _ended_without_a_person(self, attempt: Attempt, demand: Demand, now_seconds: float) -> None:
         if attempt.was_machine:
             supposed = self.campaign.machine_false_positive_percent / 100
-            self.budget.abandoned(supposed)
+            self.budget.abandoned(supposed, bet=self._bets(attempt.lease.switch))
             self._count_before_record(attempt.uuid, Answered(supposed, supposed))
         if attempt.taken_back:
             demand.withdrawn(attempt.uuid, now_seconds)
@@ -322,6 +383,9 @@ class CampaignPacing:
             if attempt.failed_by_trunk:
                 self._note_outcome(trio.current_time(), failed_by_trunk=True)
         demand.left(attempt.uuid)  # should its story have broken off
+        # Whoever gave up while an agent's phone rang was not told of: their wait is known from the record.
+        if attempt.abandoned_on_record and attempt.uuid not in self._under_way:
+            self._was_abandoned(attempt)
         self._traits.pop(attempt.uuid, None)
         self._over.add(attempt.uuid)
 
@@ -339,7 +403,7 @@ class CampaignPacing:
             attempt_no=lease.attempt_no,
             last_disposition=lease.last_disposition.value if lease.last_disposition else "",
             number_kind=number_kind(lease.number),
-            list_name=lease.fields.get("list", ""),
+            list_name=lease.fields.get("list", "") or str(lease.list_id),
             gateway=lease.gateway,
         )
 
@@ -351,6 +415,7 @@ class CampaignPacing:
         percent = percent_of(self._team.occupancy.values())
         busy = sum(one.busy for one in self._team.supplies.values())
         calls = sum(self.open_here(switch) for switch in self._demands) + busy
+        left = min(self.budget.limit * one.live - one.abandoned for one in self.windows())
         return {
             "occupancy_percent": None if percent is None else round(percent, 1),
             "abandoned_day": round(day.abandoned, 1),
@@ -362,6 +427,7 @@ class CampaignPacing:
             "calls": calls,
             "risk_percent": round(100 * self.budget.theta, 2),
             "budget_calls": round(self.budget.balance, 1),
+            "abandoned_left": max(0, math.floor(left)),
             "held_by": self.held_by.value,
         }
 
@@ -369,11 +435,14 @@ class CampaignPacing:
 
     @property
     def changes(self) -> bool:
-        """Whether there may be more to count than at the last count."""
+        """Whether there may be more to count than at the last count, and not only less."""
         return self.running or bool(self._over)
 
     async def count(self, database: Database) -> None:
-        """Reads the windows that the law counts in anew. Raises UnavailableError or OutcomeUnknownError."""
+        """Reads the windows that the law counts in anew. Raises UnavailableError or OutcomeUnknownError.
+
+        Calls of the group are counted twice until all its campaigns have been, and `forget_counted` is called.
+        """
         over, now = set(self._over), self._clock.now()
         window = await database.read(lambda session: abandonment_counts.window(session, self.campaign_id, now))
         self.on_record = tuple(
@@ -382,8 +451,15 @@ class CampaignPacing:
         )
         self._over -= over
         for uuid in over:  # on record by now
-            self._unrecorded.pop(uuid, None)
+            self._under_way.forget(uuid)
+        self._counted |= over
         self._windows = None
+
+    def forget_counted(self) -> None:
+        """All campaigns of the group have counted anew."""
+        for uuid in self._counted:
+            self._purse.under_way.forget(uuid)
+        self._counted.clear()
 
     def state(self) -> PacingState:
         """What is worth keeping."""
@@ -433,7 +509,10 @@ class PacingDesk:
         self._clock = clock
         self._campaigns: dict[int, CampaignPacing] = {}
         self._teams: defaultdict[str, Team] = defaultdict(Team)
-        self._budgets: dict[str, Budget] = {}
+        self._purses: dict[str, Purse] = {}
+        # When what is known of each campaign, and of each budget, was stored last, by whichever daemon.
+        self._known_at: dict[int, datetime] = {}
+        self._budget_at: dict[str, datetime] = {}
         self._where: dict[str, Supply] = {}  # the supply that an agent counts in
 
     def __repr__(self) -> str:
@@ -444,21 +523,29 @@ class PacingDesk:
 
         Raises UnavailableError or OutcomeUnknownError if it cannot be read.
         """
-        team, budget = self._teams[campaign.team_name], self._budget_of(campaign)
+        team, purse = self._teams[campaign.team_name], self._purse_of(campaign)
         known = self._campaigns.get(campaign_id)
         if known is not None:
             for other in self._teams.values():
                 other.campaigns.pop(campaign_id, None)
-            known.redefine(campaign, team, budget)
+            known.redefine(campaign, team, purse)
             if not known.running:  # it was not counted meanwhile
                 await known.count(self._database)
         else:
-            known = CampaignPacing(campaign_id, campaign, team, budget, self._clock)
+            known = CampaignPacing(campaign_id, campaign, team, purse, self._clock)
             await self._read(known)
             await known.count(self._database)
             self._campaigns[campaign_id] = known
         team.campaigns[campaign_id] = known
         return known
+
+    async def take_over(self, pacing: CampaignPacing) -> None:
+        """This daemon dials for the campaign from now on: what was learned elsewhere meanwhile, or in this hour.
+
+        Raises UnavailableError or OutcomeUnknownError if it cannot be read.
+        """
+        await self._read(pacing)
+        await pacing.count(self._database)
 
     def known(self, campaign_id: int) -> CampaignPacing | None:
         """The pacing of a campaign that has run in this life of the daemon."""
@@ -468,31 +555,43 @@ class PacingDesk:
         """The team called `name`."""
         return self._teams[name]
 
-    def _budget_of(self, campaign: Campaign) -> Budget:
+    def _purse_of(self, campaign: Campaign) -> Purse:
         name = _budget_name(campaign)
         others = (one.campaign for one in self._campaigns.values() if one.campaign.name != campaign.name)
         group = (campaign, *(one for one in others if _budget_name(one) == name))
         limit = min(one.abandon_limit_percent for one in group) / 100  # one budget: the strictest word holds
-        if name not in self._budgets:
-            self._budgets[name] = Budget(limit)
-        self._budgets[name].limit = limit
-        return self._budgets[name]
+        if name not in self._purses:
+            self._purses[name] = Purse(limit)
+        self._purses[name].budget.limit = limit
+        return self._purses[name]
 
     async def _read(self, pacing: CampaignPacing) -> None:
         rows = await self._database.read(lambda session: store.pacing_states(session, pacing.campaign_id))
+        if not rows or not self._may_go_on_from(rows[0].updated_at, pacing):
+            return
         states = []
         for row in rows:  # the newest first
             try:
-                states.append((row.hour, PacingState.from_json(row.state)))
+                states.append((row, PacingState.from_json(row.state)))
             except ValueError as error:  # of another version: it learns anew
                 log.warning("pacing_state_unreadable", campaign=pacing.campaign.name, error=str(error))
         if states:
             hour = self._clock.now().hour
-            this_hour = next((state for of_hour, state in states if of_hour == hour), states[0][1])
-            latest = states[0][1]
+            newest, latest = states[0]
+            this_hour = next((state for row, state in states if row.hour == hour), latest)
             pacing.restore(this_hour, latest)
-            if pacing.budget.untouched:  # or another campaign of the group has gone on from it, and further
+            name = _budget_name(pacing.campaign)
+            at = self._budget_at.get(name)
+            # Or another campaign of the group has gone on from it, and further.
+            if pacing.budget.untouched if at is None else newest.updated_at > at:
                 pacing.budget.restore(latest.budget)
+                self._budget_at[name] = newest.updated_at
+        self._known_at[pacing.campaign_id] = rows[0].updated_at
+
+    def _may_go_on_from(self, stored_at: datetime, pacing: CampaignPacing) -> bool:
+        """Whether what was stored then is more than this daemon knows, or of an hour that is not what it knows."""
+        known_at = self._known_at.get(pacing.campaign_id)
+        return known_at is None or stored_at > known_at or self._clock.now() - known_at > _STALE
 
     async def keep_house(self) -> None:
         """Counts and stores again and again, until cancelled; at the end stores once more."""
@@ -501,10 +600,9 @@ class PacingDesk:
             while True:
                 await trio.sleep(COUNT_SECONDS)
                 try:
-                    for pacing in list(self._campaigns.values()):
-                        if pacing.changes:
-                            await pacing.count(self._database)
-                    if trio.current_time() - stored_at >= STORE_SECONDS:
+                    due = trio.current_time() - stored_at >= STORE_SECONDS
+                    await self._count(all_of_them=due)  # days pass for those that do not run, too
+                    if due:
                         stored_at = trio.current_time()
                         await self._store()
                 except (UnavailableError, OutcomeUnknownError) as error:
@@ -516,14 +614,31 @@ class PacingDesk:
                 except (UnavailableError, OutcomeUnknownError) as error:
                     log.warning("pacing_not_stored", error=str(error))
 
+    async def _count(self, *, all_of_them: bool) -> None:
+        counted = [one for one in self._campaigns.values() if all_of_them or one.changes]
+        for pacing in counted:
+            await pacing.count(self._database)
+        for pacing in counted:
+            pacing.forget_counted()
+
     async def _store(self) -> None:
+        """What campaigns know that were dialed for here: what others know is of another time, or another daemon's."""
         now = self._clock.now()
-        rows = []
-        for pacing in list(self._campaigns.values()):
+        dialed, rows = [one for one in self._campaigns.values() if one.dialed], []
+        for pacing in dialed:
+            pacing.dialed = False
             rows.append((pacing.campaign_id, pacing.state().to_json()))
             await trio.lowlevel.checkpoint()  # each takes milliseconds
-        if rows:
+        if not rows:
+            return
+        try:
             await self._database.write(lambda session: store.keep_pacing_states(session, rows, now))
+        except (UnavailableError, OutcomeUnknownError):
+            for pacing in dialed:
+                pacing.dialed = True
+            raise
+        for pacing in dialed:
+            self._known_at[pacing.campaign_id] = self._budget_at[_budget_name(pacing.campaign)] = now
 
     # What agents do; see agents/roster.py `Watcher`.
 
@@ -534,7 +649,7 @@ class PacingDesk:
         if before is not None and before is not supply:
             before.gone(extension, trio.current_time())
         self._where[extension] = supply
-        supply.wrap_up_ends(extension, trio.current_time(), idle=True)
+        supply.is_held(extension, trio.current_time())
 
     def talk_began(self, extension: str, seconds_ago: float = 0.0) -> None:
         """The call became a conversation."""

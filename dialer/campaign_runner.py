@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence, Set
+from collections.abc import Awaitable, Callable, Sequence, Set
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,7 @@ from dialer.calls.sounds import why_mute
 from dialer.calls.trunks import Dispatcher, in_order
 from dialer.calls.world import World
 from dialer.campaign_pacing import CampaignPacing
-from dialer.errors import UnavailableError
+from dialer.errors import OutcomeUnknownError, UnavailableError
 from dialer.pacing.pacer import Decision, HeldBy, View
 from dialer.records.ledger import DatabaseLedger
 from dialer.shared_state import SharedState
@@ -93,7 +93,8 @@ class CampaignRunner:
         lease: CampaignLease,
         calls_nursery: trio.Nursery,
         attempts: dict[str, Attempt],
-        resolved: Set[str] = frozenset(),
+        resolved: Set[str],
+        take_over: Callable[[], Awaitable[None]],
     ) -> None:
         self.pacing = pacing
         self.campaign_id = pacing.campaign_id
@@ -103,6 +104,7 @@ class CampaignRunner:
         self.idle_agents = 0
         self.attempts = attempts
         self._resolved = resolved  # of a former life
+        self._take_over = take_over  # see PacingDesk.take_over
         self.stopping = False  # what has been leased and not sent goes back
         self._world = world
         self._ledger = ledger
@@ -123,20 +125,23 @@ class CampaignRunner:
     async def run(self) -> None:
         """Dials until cancelled. Calls in flight outlive it: they run in the nursery for calls."""
         renew_at = 0.0
-        holding = False
+        holding = ready = False
         try:
             while True:
                 wake = self._wake = trio.Event()
                 try:
                     if trio.current_time() >= renew_at:
                         holding = await self._lease.hold(self.campaign.team_name, self)
+                        if holding and not ready:
+                            await self._take_over()
+                        ready = holding
                         renew_at = trio.current_time() + CAMPAIGN_LEASE_MS / 3000
                     if holding:
                         async with self.pacing.turn:
                             await self._decide_and_dial()
                     else:
                         self.reason = "another daemon runs this campaign"
-                except UnavailableError as error:
+                except (UnavailableError, OutcomeUnknownError) as error:
                     self.reason = str(error)
                     await trio.sleep(1.0)
                 await trio.sleep(BETWEEN_DECISIONS_SECONDS)
@@ -237,7 +242,7 @@ class CampaignRunner:
             channels_left=None if limit is None else max(0, limit - len(self.attempts) - len(self._resolved)),
             calls_left=self._world.throttle.allowance(now_seconds, lag_seconds),
             windows=self.pacing.windows(),
-            trouble=self.pacing.trouble(now_seconds),
+            trouble=self.pacing.trouble(now_seconds) or self._world.doubts.get(switch, ""),
         )
         return self.pacing.decide(switch, view), lag_seconds
 

@@ -36,8 +36,8 @@ def _pacing_row(campaign: dict[str, Any]) -> list[str | Text]:
     abandoned = [
         _percent(pacing[f"abandoned_{span}"], pacing[f"live_answers_{span}"], limit) for span in ("day", "month")
     ]
-    budget = f"{pacing['budget_calls']:.1f} calls"
-    return [campaign["name"], busy, calls_each, *abandoned, f"{limit:g} %", budget, campaign["why"]]
+    left = f"{pacing['abandoned_left']} calls"
+    return [campaign["name"], busy, calls_each, *abandoned, f"{limit:g} %", left, campaign["why"]]
 
 
 def _percent(abandoned: int, live: int, limit: float) -> Text:

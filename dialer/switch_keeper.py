@@ -94,6 +94,7 @@ class SwitchKeeper:
     def doubt(self) -> None:
         """What is believed may be wrong: the switch is looked at soon."""
         self._in_doubt = True
+        self._world.doubts[self.switch.name] = "what is believed of the switch may be wrong, and it is looked at anew"
 
     def _on_event(self, event: Event) -> None:
         self._world.live_calls.route(event)
@@ -124,7 +125,7 @@ class SwitchKeeper:
                 else:  # one that comes up without registering does so without a word, and a new one is not known yet
                     await ask_lines(self._world.gateways, self.switch, doubtful=True)
             except (UnavailableError, OutcomeUnknownError) as error:
-                self._in_doubt = True
+                self.doubt()
                 log.warning("switch_not_looked_at", switch=self.switch.name, error=str(error))
 
     async def _look(self, calls: trio.Nursery) -> None:
@@ -146,6 +147,8 @@ class SwitchKeeper:
             self._phones.adopt(legs, snapshot)
         await self._resolve(leftovers, agents, snapshot, calls)
         self._adopted = True
+        if not self._in_doubt:  # nor once more meanwhile
+            world.doubts.pop(switch.name, None)
         self._looked_at = trio.current_time()
         self._phones.wake()
 

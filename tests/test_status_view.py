@@ -43,6 +43,7 @@ PACING = {
     "calls": 12,
     "risk_percent": 2.5,
     "budget_calls": -1.25,
+    "abandoned_left": 3,
     "held_by": "risk",
 }
 
@@ -56,7 +57,7 @@ def pacing_line(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("changes", "shown"),
     [
-        ({}, ["spring", "93", "%", "1.5", "2.00", "%", "3.50", "%", "3", "%", "-1.2", "calls"]),
+        ({}, ["spring", "93", "%", "1.5", "2.00", "%", "3.50", "%", "3", "%", "3", "calls"]),
         ({"occupancy_percent": None, "agents_busy": 0}, ["spring", "-", "-", "2.00", "%", "3.50", "%"]),
         ({"live_answers_day": 0, "abandoned_day": 0}, ["spring", "93", "%", "1.5", "0.00", "%"]),
     ],

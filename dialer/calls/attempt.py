@@ -105,6 +105,7 @@ class Attempt:
         self._cancelled = False
         self._trunk_says = Sign.NEITHER
         self._connected_late = False
+        self.abandoned_on_record = False
         self._sent = False
         self._log = log.bind(attempt=lease.uuid, campaign=campaign.name)
 
@@ -518,6 +519,7 @@ class Attempt:
             originated_at=self._originated_at,
             now=now,
         )
+        self.abandoned_on_record = bool(record.abandoned)
         disposition = Disposition(record.disposition)
         self._world.metrics.counts[f"disposition_{disposition.value}"] += 1
         step = next_step(disposition, self.lease, self._campaign, now)

@@ -64,6 +64,8 @@ class World:
     ledger: Ledger
     metrics: Metrics
     throttle: Throttle = attrs.field(factory=Throttle)
+    # Why a switch that is there may not be as it is believed to be, until it has been looked at.
+    doubts: dict[str, str] = attrs.field(factory=dict)
     # Messages that could not be played, by switch and sound, and when (trio's time).
     unplayable: dict[tuple[str, str], float] = attrs.field(factory=dict)
     # Whether a switch has an application, and when it was asked (trio's time).

@@ -58,18 +58,24 @@ class Budget:
     def __repr__(self) -> str:
         return f"<Budget {self.balance:+.2f} calls, risk {self.theta:.2%}>"
 
-    def connected(self) -> None:
-        """Somebody who answered was connected in time."""
-        self.balance = min(self.balance + self.target, BALANCE_MOST)
-        self._drift()
+    def connected(self, *, bet: bool = True) -> None:
+        """Somebody who answered was connected in time.
 
-    def abandoned(self, people: float = 1.0) -> None:
+        Days without a `bet` are no reason for a larger one, but they pay for those who were abandoned in them.
+        """
+        most = BALANCE_MOST if bet else max(self.balance, 0.0)
+        self.balance = min(self.balance + self.target, most)
+        self._saw(bet)
+
+    def abandoned(self, people: float = 1.0, *, bet: bool = True) -> None:
         """Somebody who answered was not; less than 1 for a machine that may have been a person."""
         self.balance = max(self.balance - people * (1 - self.target), BALANCE_LEAST)
-        self._drift()
+        self._saw(bet)
 
-    def _drift(self) -> None:
+    def _saw(self, bet: bool) -> None:
         self.untouched = False
+        if not bet:  # what another policy comes to says nothing of this one's offset
+            return
         drift = SLOW_GAIN * self.target * (self.balance - BALANCE_WANTED)
         self._offset = min(max(self._offset + drift, _OFFSET_LEAST), _OFFSET_MOST)
 

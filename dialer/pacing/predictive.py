@@ -204,13 +204,14 @@ class Predictive:
         answers = [demand.answers(now_seconds) for demand in (self._demand, *self._others())]
         free = self._supply.free_agents(now_seconds)
         self._budget.sees([window.live for window in view.windows])
-        agents = view.idle_agents + self._supply.busy
+        agents = view.idle_agents + self._supply.on_calls
         unsafe = view.trouble or self._too_little_known(agents)
         if unsafe:
             return clipped(floor_of(view), f"progressive: {unsafe}", HeldBy.SAFE_MODE, view)
-        if any(self._budget.is_spent(w.live, w.abandoned, self._at_risk) for w in view.windows):
+        spent = [one for one in view.windows if self._budget.is_spent(one.live, one.abandoned, self._at_risk)]
+        if spent:
             self._at_risk *= 0.9  # those that rang then are answered or gone, and progressive calls risk nothing
-            return clipped(floor_of(view), f"progressive: {self._spent(view)}", HeldBy.BUDGET, view)
+            return clipped(floor_of(view), f"progressive: {self._spent(spent)}", HeldBy.BUDGET, view)
         forecast = _Forecast(view, answers, free, self._patience_seconds, self._fresh)
         self._fresh = forecast.fresh
         floor = floor_of(view)
@@ -237,8 +238,8 @@ class Predictive:
             )
         return ""
 
-    def _spent(self, view: View) -> str:
-        worst: Answered = max(view.windows, key=lambda w: w.abandoned / (w.live + 1))
+    def _spent(self, windows: Sequence[Answered]) -> str:
+        worst = max(windows, key=lambda one: one.abandoned / (one.live + 1))
         return (
             f"of {worst.live:.0f} who answered {worst.abandoned:.3g} were abandoned, "
             f"and two more could be over {self._budget.limit:.1%}"

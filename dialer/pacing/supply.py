@@ -87,6 +87,7 @@ class Supply:
         self._wrapping = Ages(np.arange(WRAP_BINS), 2)
         self._timed: dict[str, tuple[float, float]] = {}  # wrap-ups that a timer ends: from when to when
         self._leaving: set[str] = set()
+        self._held: set[str] = set()
         self._talk_ends: Floats = np.zeros(TALK_BINS)
         self._talk_seconds: Floats = np.zeros(TALK_BINS)
         self._wraps: Floats = np.zeros(WRAP_BINS)
@@ -116,13 +117,25 @@ class Supply:
         """Agents who talk or wrap up."""
         return len(self._talking) + len(self._wrapping)
 
+    @property
+    def on_calls(self) -> int:
+        """Agents who are busy, or held for a call that is not a conversation yet."""
+        return self.busy + len(self._held)
+
+    def is_held(self, agent: str, now_seconds: float) -> None:
+        """The agent is held for a call: neither idle nor busy."""
+        self.wrap_up_ends(agent, now_seconds, idle=True)  # or they could not have been
+        self._held.add(agent)
+
     def talk_begins(self, agent: str, now_seconds: float) -> None:
         """The agent is connected to a person."""
+        self._held.discard(agent)
         self.wrap_up_ends(agent, now_seconds, idle=True)  # or they could not have been
         self._talking.begin(agent, now_seconds, _LEAVING if agent in self._leaving else _NORMAL)
 
     def talk_ends(self, agent: str, now_seconds: float, wrap_up_until_seconds: float | None = None) -> None:
         """The talk is over and the wrap-up begins, which ends at some moment at the latest, if that is known."""
+        self._held.discard(agent)
         age_seconds = self._talking.end(agent, now_seconds)
         if age_seconds is None:
             return
@@ -134,6 +147,7 @@ class Supply:
 
     def wrap_up_ends(self, agent: str, now_seconds: float, *, idle: bool) -> None:
         """The agent is idle again, or in a pause or gone instead."""
+        self._held.discard(agent)
         age_seconds = self._wrapping.end(agent, now_seconds)
         self._timed.pop(agent, None)
         if age_seconds is None:
@@ -157,6 +171,7 @@ class Supply:
         self._wrapping.end(agent, now_seconds)
         self._timed.pop(agent, None)
         self._leaving.discard(agent)
+        self._held.discard(agent)
 
     def free_agents(self, now_seconds: float) -> FreeAgents:
         """Who comes free, as seen now. Also learns how long talks last from those that go on."""
