@@ -143,6 +143,21 @@ def test_days_without_a_risk_are_no_reason_for_a_large_one() -> None:
     assert budget.theta < 0.2
 
 
+def test_days_of_another_policy_leave_the_budget_as_it_is() -> None:
+    budget = Budget()
+    fresh = budget.theta
+    for _ in range(20_000):
+        budget.connected(bet=False)
+    assert budget.theta == fresh  # none of them risked anything
+    for _ in range(1_000):  # 2.4 % abandoned, within the limit
+        budget.abandoned(bet=False)
+        for _ in range(40):
+            budget.connected(bet=False)
+    assert fresh / 2 < budget.theta <= fresh
+    budget.abandoned(10, bet=False)
+    assert budget.theta < fresh / 2  # somebody was abandoned, by whichever policy
+
+
 @pytest.mark.parametrize("abandoned", [200, 500])
 def test_an_incident_is_over_some_day(abandoned: int) -> None:
     budget = Budget()

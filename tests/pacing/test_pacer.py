@@ -6,6 +6,7 @@ import hypothesis.strategies as st
 from hypothesis import example, given
 
 from dialer.pacing.pacer import Progressive, View
+from dialer.pacing.preview import Preview
 
 counts = st.integers(0, 20) | st.integers(0, 1_000)
 views = st.builds(
@@ -60,3 +61,10 @@ def test_what_it_asked_for_is_enough(view: View) -> None:
         channels_left=left,
     )
     assert Progressive().decide(after).calls == 0
+
+
+@given(views)
+@example(OVER_ITS_LIMIT)
+def test_leads_are_offered_to_agents_whom_no_call_needs(view: View) -> None:
+    assert Preview().decide(view).calls == Progressive().decide(view).calls
+    assert Preview().decide(view).reason.strip()

@@ -233,6 +233,8 @@ def test_the_risk_is_what_happens() -> None:
         ({"trouble": "the switch is away"}, HeldBy.SAFE_MODE, "the switch is away"),
         ({"windows": (Answered(66, 0),)}, HeldBy.BUDGET, "abandoned"),
         ({"windows": (*PLENTY, Answered(1_000, 30))}, HeldBy.BUDGET, "of 1000 who answered 30"),
+        # The rate is worse where there is room.
+        ({"windows": (Answered(3, 0), Answered(10_000, 200))}, HeldBy.BUDGET, "of 3 who answered 0"),
     ],
 )
 @unhurried
@@ -259,6 +261,17 @@ def test_a_cold_start_is_progressive(unknown: str) -> None:
     decision = pacer.decide(BUSY.view())
     assert (decision.calls, decision.held_by) == (0, HeldBy.SAFE_MODE)
     assert BUSY.pacer(least_agents=20).decide(BUSY.view()).calls > 0
+
+
+def test_agents_who_are_held_for_calls_are_there() -> None:
+    supply = BUSY.supply()
+    supply.is_held("one", NOW)
+    assert BUSY.pacer(supply=supply, least_agents=21).decide(BUSY.view()).calls > 0
+    for ended in (supply.talk_begins, supply.talk_ends, supply.gone):
+        supply.is_held("another", NOW)
+        ended("another", NOW)
+        supply.gone("another", NOW)
+        assert supply.on_calls == supply.busy + 1
 
 
 def test_few_answers_allow_a_small_bet_only() -> None:
