@@ -374,3 +374,20 @@ def test_a_campaign_that_cannot_dial_keeps_nobody_waiting(redis_url: str) -> Non
         await house.until(lambda: not house.rows(waiting), "called", 120)
 
     in_virtual_time(redis_url, story, PEOPLE)
+
+
+def test_calls_that_ring_when_previews_begin_find_their_agents(redis_url: str) -> None:
+    async def story(house: VirtualHouse) -> None:
+        await house.begin([], TEN, running=False, wrap_up_seconds="5", **ONCE)
+        add_people(house, 100)
+        await house.begin_running()
+        known = house.daemon.pacing.known
+        await house.until(lambda: (one := known(1)) is not None and one.open_calls("fs")[0] > 7, "calls ring")
+        await redefine(house, mode='"preview"', preview_seconds="30", wrap_up_seconds="5", **ONCE)
+        await trio.sleep(25)
+        (found,) = house.rows("SELECT count(*), sum(abandoned) FROM cdr WHERE abandoned IS NOT NULL")
+        assert found[0] >= 3
+        assert found[1] == 0
+        assert pacing(house).campaign.mode == "preview"
+
+    in_virtual_time(redis_url, story, PEOPLE)
