@@ -27,6 +27,24 @@ def test_a_link_whose_events_come_seconds_late_is_dropped_and_all_is_put_right(r
     run_virtually(story)
 
 
+def test_nothing_is_risked_on_a_switch_that_is_in_doubt(redis_url: str) -> None:
+    async def story() -> None:
+        async with VirtualHouse(redis_url).standing() as house:
+            await house.start()
+            await house.begin([number(index, 8) for index in range(200)], AGENTS, mode='"predictive"')
+            await house.until(lambda: any(one.partner for one in house.customers()), "talking")
+            house.daemon.keepers[0].doubt()
+            assert "may be wrong" in house.daemon.world.doubts["fs"]
+
+            (running,) = house.daemon.campaigns._running.values()
+            with trio.fail_after(5):
+                while "may be wrong" not in running.runner.reason:
+                    await trio.sleep(0.05)
+            await house.until(lambda: not house.daemon.world.doubts, "looked at")
+
+    run_virtually(story)
+
+
 def test_what_no_event_told_is_found_within_the_minute(redis_url: str) -> None:
     """A call whose every ending was lost; and a channel of ours that nobody owns."""
 
