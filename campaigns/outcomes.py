@@ -20,6 +20,7 @@ from campaigns.lead import numbers_from_json
 from campaigns.recycle import History, NextStep, Tried, step_of_outcome
 from campaigns.retries import AgentDisposition
 from campaigns.tables import CallOutcomeRow, CampaignRow, CdrRow, LeadRow
+from dialer.errors import InputRefusedError
 
 BY_AGENT: Final = "agent"
 BY_KEY: Final = "key"
@@ -56,7 +57,10 @@ def at_close(session: Session, cdr: CdrRow, step: NextStep, default: str | None,
             set_at=now,
         )
     else:
-        campaign = campaign_of(session, cdr.campaign_id)
+        try:
+            campaign = campaign_of(session, cdr.campaign_id)
+        except InputRefusedError:  # the record must be written, and what was said stays with it
+            return step
         said = campaign.disposition_called(row.name)
         if said is not None:  # or the manager has taken it away meanwhile
             turn = turn_of(lead, cdr.attempt_no, cdr.gateway, before(lead))
@@ -74,8 +78,12 @@ def note_on_lead(session: Session, lead: LeadRow, name: str) -> None:
 
 
 def campaign_of(session: Session, campaign_id: int) -> Campaign:
-    """The campaign's definition, as it is now."""
-    return load(session.get_one(CampaignRow, campaign_id).definition)
+    """The campaign's definition, as it is now. Raises InputRefusedError if another version of the dialer wrote it."""
+    row = session.get_one(CampaignRow, campaign_id)
+    try:
+        return load(row.definition)
+    except ValueError as error:
+        raise InputRefusedError(f"the definition of campaign {row.name!r} cannot be read: {error}") from error
 
 
 def before(lead: LeadRow) -> dict[str, Any]:

@@ -186,7 +186,7 @@ class PostgresLane:
 
     def unavailable(self, error: BaseException) -> DialerError | None:
         if isinstance(error, OperationalError | InterfaceError) or (
-            isinstance(error, DBAPIError) and error.connection_invalidated
+            isinstance(error, DBAPIError) and (error.connection_invalidated or _is_read_only(error))
         ):
             return UnavailableError(f"the database {self.name} cannot be used now: {error.orig}; nothing was changed")
         return None
@@ -207,3 +207,8 @@ class PostgresLane:
             self._closed = True
             self._queue.put(None)
             await trio.to_thread.run_sync(self._thread.join)
+
+
+def _is_read_only(error: DBAPIError) -> bool:
+    """Whether the server takes no changes: it is a standby now, or its disk is full (SQLSTATE 25006)."""
+    return isinstance(error.orig, psycopg.errors.ReadOnlySqlTransaction)

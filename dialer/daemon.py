@@ -283,12 +283,18 @@ async def obey_signals(stop: trio.Event, *, on_hangup: Callable[[], None] | None
 
     SIGHUP calls `on_hangup`; without one it stops too, since it means that the terminal has gone.
     """
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async for number in signals:
-            log.info("signal_received", signal=signal.Signals(number).name)
-            if number == signal.SIGHUP and on_hangup is not None:
-                on_hangup()
-                continue
-            stop.set()
-            break
-    await trio.sleep_forever()
+
+    async def obey_hangups(hangups: AsyncIterator[int]) -> None:
+        async for _ in hangups:
+            log.info("signal_received", signal="SIGHUP")
+            (stop.set if on_hangup is None else on_hangup)()
+
+    with trio.open_signal_receiver(
+        signal.SIGHUP
+    ) as hangups:  # while it stops, too: by itself it would end the process
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(obey_hangups, hangups)
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as stops:
+                log.info("signal_received", signal=signal.Signals(await anext(stops)).name)
+                stop.set()
+            await trio.sleep_forever()

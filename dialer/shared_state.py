@@ -203,7 +203,7 @@ class _PrivateServer:
             log.error("private_redis_ended", status=status)
             try:
                 await self.start()
-            except ConfigurationError as error:  # a full disk, say: dialing waits for it, conversations do not
+            except (ConfigurationError, OSError) as error:  # a full disk, or an upgrade: dialing waits for it
                 log.error("private_redis_not_started", error=str(error))
                 await trio.sleep(START_AGAIN_SECONDS)
 

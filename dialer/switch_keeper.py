@@ -20,7 +20,7 @@ from dialer.agents.nailed_up import NailedUpPhones
 from dialer.agents.presence import Presence
 from dialer.agents.roster import Claim
 from dialer.calls.recovery import hang_up_orphans, reconcile_legs, resolve_attempt
-from dialer.calls.snapshot import Snapshot, take_snapshot
+from dialer.calls.snapshot import Snapshot, exists, take_snapshot
 from dialer.calls.trunk_watch import ask_lines, notice_line
 from dialer.calls.world import World
 from dialer.campaign_desk import CampaignDesk
@@ -143,6 +143,7 @@ class SwitchKeeper:
         snapshot = await hang_up_orphans(world, switch, snapshot, owned)
         ours = frozenset({*(agent.leg for agent in agents), *world.live_calls.uuids()})
         await self._presence.rebuild(switch, snapshot, ours)
+        await self._forget_lost_legs(agents, snapshot)
         if not self._adopted:
             self._phones.adopt(legs, snapshot)
         await self._resolve(leftovers, agents, snapshot, calls)
@@ -152,12 +153,25 @@ class SwitchKeeper:
         self._looked_at = trio.current_time()
         self._phones.wake()
 
+    async def _forget_lost_legs(self, agents: list[Agent], snapshot: Snapshot) -> None:
+        """Agents of other daemons whose leg is gone are not sent to: their own daemon may be gone as well."""
+        switch, roster = self.switch, self._world.roster
+        for agent in agents:
+            if agent.node == self._world.node or not agent.leg or agent.leg_switch != switch.name or agent.token:
+                continue
+            if agent.leg in snapshot.channels or await exists(switch, agent.leg):
+                continue
+            known = await roster.agent(agent.extension)
+            if known.leg == agent.leg and not known.token:
+                log.warning("agent_leg_lost", agent=agent.extension, leg=agent.leg, node=agent.node)
+                await roster.change(agent.extension, leg="")
+
     async def _leftovers(self) -> list[OpenAttempt]:
         """Attempts of this daemon on this switch that are open and that nobody follows.
 
         The first look finds what a former life left; later ones find what was forgotten.
         """
-        written_before = self._world.clock.now() - timedelta(seconds=FORGOTTEN_AFTER_SECONDS if self._adopted else 0)
+        written_before = self._world.clock.now() - timedelta(seconds=FORGOTTEN_AFTER_SECONDS)
         return [
             one
             for one in await self._ledger.open_attempts()
@@ -165,7 +179,8 @@ class SwitchKeeper:
             and one.row.uuid not in self._world.live_calls
             and not self._campaigns.tells(one.row.campaign_id, one.row.uuid)
             and one.row.uuid not in self._resolving
-            and one.row.opened_at <= written_before
+            # Of a former life's all, whatever its clock said.
+            and (not self._adopted or one.row.opened_at <= written_before)
         ]
 
     async def _resolve(

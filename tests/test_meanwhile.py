@@ -334,3 +334,40 @@ def test_one_number_that_two_trunks_refuse_parks_neither(redis_url: str) -> None
         assert house.daemon.metrics.counts["gateways_parked"] == 0
 
     told(redis_url, story, changes=both, gateway=patient)
+
+
+# Whatever a definition says, the daemon lives on.
+
+
+def test_a_sound_that_cannot_be_a_file_is_told_and_keeps_only_its_campaign(redis_url: str) -> None:
+    async def story(house: VirtualHouse) -> None:
+        await house.begin([number(0, 8)], ["1000"], waiting_sound='"/"')
+        running = house.daemon.campaigns._running
+        await house.until(lambda: any("waiting_sound" in one.runner.reason for one in running.values()), "told")
+        assert not house.customers()
+
+    told(redis_url, story)
+
+
+@pytest.mark.parametrize("talks", [True, False])
+def test_a_key_for_a_campaign_of_another_version_ends_nothing(redis_url: str, talks: bool) -> None:
+    async def story(house: VirtualHouse) -> None:
+        words = '[{ name = "sale", key = "1" }, { name = "no" }]'
+        more: dict[str, Any] = {"dispositions": words, "default_disposition": '"no"', "wrap_up_seconds": "30"}
+        await house.begin([number(0, 8 if talks else 0)], ["1000"], **more)
+        if talks:
+            await house.until(lambda: talking(house) == 1, "talks")
+            house.switch.press((await agent_of(house)).leg, "1")
+            await trio.sleep(1)
+        else:
+            await house.until(lambda: len(house.cdrs()) == 1, "talked")
+        newer = text('UPDATE campaign SET definition = \'{"from": "a newer version"}\'')
+        house.sql(lambda session: session.connection().execute(newer))
+        house.switch.press((await agent_of(house)).leg, "1")
+        await trio.sleep(1)
+        for one in house.customers():
+            house.switch.hang_up(one.uuid)
+        await house.until(lambda: len(house.cdrs()) == 1, "recorded")
+        assert (await house.agents())[0].extension == "1000"
+
+    told(redis_url, story)

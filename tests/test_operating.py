@@ -8,13 +8,16 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from campaigns.campaign import CampaignStatus
 from dialer.agents.agent import AgentState
+from dialer.daemon import obey_signals
 from dialer.errors import ConfigurationError
 from dialer.settings import check_reloadable, parse_settings
 from tests.house import House, eventually, house, number, outcomes, settings_text
@@ -174,3 +177,19 @@ async def test_a_second_sigterm_ends_it_at_once(tmp_path: Path) -> None:
                 assert await running.wait() == -signal.SIGTERM
         assert len(home.switch.channels) == 2  # and still they talk
         os.kill(int((tmp_path / "redis" / "redis.pid").read_text()), signal.SIGTERM)  # the next start would do that
+
+
+async def test_a_hang_up_signal_while_it_stops_ends_nothing() -> None:
+    stop, heard = trio.Event(), trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(obey_signals, stop, on_hangup=lambda: heard.set()))
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await heard.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await stop.wait()
+        heard = trio.Event()
+        os.kill(os.getpid(), signal.SIGHUP)
+        await heard.wait()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # the second one ends it at once
+        nursery.cancel_scope.cancel()

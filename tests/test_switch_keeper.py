@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import trio
+from sqlalchemy import text
 
+from dialer.agents.agent import AgentState, state_of
 from tests.faults.stories import AGENTS
 from tests.faults.virtual import VirtualHouse, run_virtually
 from tests.house import number
@@ -129,5 +131,38 @@ def test_a_conversation_of_a_former_life_is_waited_for_at_a_stop(redis_url: str)
             await house.stop()
             assert 3.0 <= trio.current_time() - before < 5.0  # as long as it went on, and drain_seconds are 5
             assert [(cdr.disposition.value, cdr.agent) for cdr in house.cdrs()] == [("bridged", "1000")]
+
+    run_virtually(story)
+
+
+def test_agents_of_a_daemon_that_is_gone_are_not_sent_to_without_their_phones(redis_url: str) -> None:
+    async def story() -> None:
+        async with VirtualHouse(redis_url).standing() as house:
+            await house.start()
+            await house.begin([], AGENTS)
+            await house.until(lambda: len(house.switch.channels) == len(AGENTS), "phones are up")
+            await house.kill()
+            house.settings = house.settings.model_copy(update={"node": "other"})  # the first one never comes back
+            await house.start()
+            await trio.sleep(100)  # their legs end by themselves, and the switch is looked at
+            assert {(agent.leg, state_of(agent)) for agent in await house.agents()} <= {("", AgentState.OFFLINE)}
+
+    run_virtually(story)
+
+
+def test_a_clock_that_was_set_back_before_a_restart_hides_no_open_attempt(redis_url: str) -> None:
+    async def story() -> None:
+        async with VirtualHouse(redis_url).standing() as house:
+            await house.start()
+            await house.begin([number(0, 8)], AGENTS[:1], retries="{ max_attempts = 1 }")
+            await house.until(lambda: any(one.partner for one in house.customers()), "talks")
+            await house.kill()
+            house.sql(
+                lambda session: session.connection().execute(
+                    text("UPDATE attempt SET opened_at = datetime(opened_at, '+1 hour') || '.000000'")
+                )
+            )
+            await house.start()
+            await house.until(lambda: house.daemon.campaigns.calls_in_flight() == 1, "adopted", 30)
 
     run_virtually(story)

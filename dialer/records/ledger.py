@@ -41,6 +41,7 @@ RETRY_LAST_SECONDS: Final = 5.0
 # A result that has waited this long is put into the journal, and no call is placed while one does.
 SLOW_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.25
+LEAVE_SECONDS: Final = 2.0
 
 
 class Entry(Protocol):
@@ -158,6 +159,7 @@ class DatabaseLedger:
         self._node = node
         self._journal = journal
         self._journal_used = False
+        self._left_behind = False  # something in the journal is for the next life
         self._waiting: list[_Waiting] = []
         self._returning = 0
 
@@ -249,13 +251,30 @@ class DatabaseLedger:
         return told
 
     async def _keep(self, entry: Entry) -> Any:
-        """Writes `entry` however long that takes; what has waited too long is put into the journal meanwhile."""
+        """Writes `entry` however long that takes; what has waited too long is put into the journal meanwhile.
+
+        What is not written when this is cancelled is in the journal, for the next life.
+        """
         waiting = _Waiting(entry, trio.current_time())
         self._waiting.append(waiting)
         try:
             return await self._write_surely(entry.write)
+        except trio.Cancelled:
+            if not isinstance(entry, Spoken):  # its agent was told nothing
+                await self._leave_behind(waiting)
+            raise
         finally:
             self._waiting.remove(waiting)
+
+    async def _leave_behind(self, waiting: _Waiting) -> None:
+        self._left_behind = True
+        if waiting.journaled:
+            return
+        with trio.move_on_after(LEAVE_SECONDS, shield=True):
+            try:
+                await self._journal.append([waiting.entry.to_json()])
+            except UnavailableError as error:
+                log.error("journal_not_written", error=str(error))
 
     async def open_attempts(self) -> list[OpenAttempt]:
         """What this node has begun and not closed."""
@@ -272,6 +291,9 @@ class DatabaseLedger:
                 self.trouble = str(error)
                 await trio.sleep(pause_seconds)
                 pause_seconds = min(RETRY_LAST_SECONDS, pause_seconds * 2)
+            except InputRefusedError:  # the database has answered
+                self.trouble = ""
+                raise
             else:
                 self.trouble = ""
                 return result
@@ -297,7 +319,9 @@ class DatabaseLedger:
         """Puts results that wait too long into the journal, and empties it when none waits, until cancelled."""
         while True:
             await trio.sleep(LOOK_SECONDS)
-            slow_since = trio.current_time() - SLOW_SECONDS
+            if self.trouble and not self.unwritten:  # whoever met it has given up: others try anew
+                self.trouble = ""
+            slow_since = trio.current_time() - (0.0 if self.trouble else SLOW_SECONDS)
             slow = [one for one in self._waiting if one.since <= slow_since]
             try:
                 fresh = [one for one in slow if not one.journaled]
@@ -308,7 +332,7 @@ class DatabaseLedger:
                     await self._journal.append([one.entry.to_json() for one in fresh])
                     for one in fresh:
                         one.journaled = True
-                elif self._journal_used and not any(one.journaled for one in self._waiting):
+                elif self._journal_used and not self._left_behind and not any(one.journaled for one in self._waiting):
                     await self._journal.clear()
                     self._journal_used = False
             except UnavailableError as error:

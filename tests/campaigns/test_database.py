@@ -204,6 +204,19 @@ async def test_a_full_disk_is_told_truly(sqlite_url: str) -> None:
         assert told["later"]
 
 
+async def test_a_server_that_takes_no_changes_is_told_truly(postgres_url: str) -> None:
+    """It has become a standby, or its owner has stopped writes for want of space."""
+
+    def work(session: Session) -> None:
+        session.connection().execute(text("SET TRANSACTION READ ONLY"))
+        session.connection().execute(text("DELETE FROM lead"))
+
+    async with open_database(postgres_url, node=None) as database:
+        with pytest.raises(UnavailableError, match="read-only"):
+            await database.write(work)
+        await fill(database, 1)
+
+
 async def test_a_transaction_that_is_lost_is_told_to_all_who_were_in_it(database: Database) -> None:
     """SQLite rolls everything back by itself when it runs out of memory or the disk fails; here by hand."""
     told: dict[str, bool] = {}

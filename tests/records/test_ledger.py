@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+import trio
 
 from campaigns.campaign import CampaignStatus
 from campaigns.disposition import Disposition
 from campaigns.lead import LeadStatus
+from campaigns.leases import Lease
 from campaigns.opt_out import OptOut
 from campaigns.recycle import NextStep
 from campaigns.saying import Said
@@ -45,6 +48,65 @@ def test_a_result_that_the_database_did_not_take_is_written_by_the_next_life(red
             assert (cdr.disposition, cdr.sip_status) == (Disposition.BUSY, 486)  # not `unknown`
             assert house.journal == []
             assert house.finished
+
+    run_virtually(story)
+
+
+@pytest.mark.parametrize("ends_at_seconds", [1.0, 9.0, 9.5])
+def test_what_ends_while_the_daemon_stops_without_its_database_is_written_by_the_next_life(
+    redis_url: str, ends_at_seconds: float
+) -> None:
+    async def story() -> None:
+        async with VirtualHouse(redis_url).standing() as house:
+            await house.start()
+            await house.begin([number(0, 8)], AGENTS, retries="{ max_attempts = 1 }")
+            await house.until(lambda: any(one.partner for one in house.customers()), "talks")
+            await trio.sleep(60)
+            house.database_faults.down = Trouble.REFUSED
+            (talking,) = [one.uuid for one in house.customers() if one.partner]
+            house.later(ends_at_seconds, lambda: house.switch.hang_up(talking))
+            await house.stop()
+            house.calm()
+            await house.start()
+            await house.until(lambda: bool(house.cdrs()), "recorded")
+            (cdr,) = house.cdrs()
+            assert (cdr.disposition, bool(cdr.talk_ms)) == (Disposition.BRIDGED, True)  # not `unknown`
+
+    run_virtually(story)
+
+
+def test_trouble_is_over_when_the_database_has_answered_whatever_it_said(redis_url: str) -> None:
+    async def story() -> None:
+        async with VirtualHouse(redis_url).standing() as house:
+            await house.start()
+            word = '[{ name = "sale", key = "1" }, { name = "no" }]'
+            more: dict[str, Any] = {"dispositions": word, "default_disposition": '"no"', "wrap_up_seconds": "30"}
+            await house.begin([number(0, 0)], AGENTS[:1], **more)
+            await house.until(lambda: len(house.cdrs()) == 1, "talked")
+            house.database_faults.down = Trouble.HANGING
+            (agent,) = [one for one in await house.agents() if one.extension == AGENTS[0]]
+            house.switch.press(agent.leg, "7")  # means nothing
+            await trio.sleep(3)
+            house.calm()
+            await trio.sleep(60)
+            house.add_leads([number(index, 0) for index in range(1, 4)])
+            await house.until(lambda: len(house.cdrs()) > 1, "dialed on")
+
+    run_virtually(story)
+
+
+def test_trouble_is_over_when_whoever_met_it_has_given_up(redis_url: str) -> None:
+    async def story() -> None:
+        async with VirtualHouse(redis_url).standing() as house:
+            await house.start()
+            house.database_faults.down = Trouble.REFUSED
+            ledger = house.daemon.ledger
+            with trio.move_on_after(5):
+                await ledger.return_unsent(Lease("u", 1, number(0, 8), "carrier_a", "fs", 1, {}))
+            assert ledger.trouble
+            house.calm()
+            await house.begin([number(0, 0)], AGENTS[:1])
+            await house.until(lambda: len(house.cdrs()) == 1, "dialed")
 
     run_virtually(story)
 
