@@ -18,6 +18,7 @@ from campaigns.tables import LeadRow
 from dialer import switch_keeper
 from dialer.agents.agent import AgentState, state_of
 from dialer.agents.roster import Claim
+from dialer.calls.attempt import Phase
 from dialer.calls.snapshot import take_snapshot
 from dialer.errors import OutcomeUnknownError, UnavailableError
 from dialer.pacing.pacer import Decision, HeldBy
@@ -371,3 +372,25 @@ def test_a_key_for_a_campaign_of_another_version_ends_nothing(redis_url: str, ta
         assert (await house.agents())[0].extension == "1000"
 
     told(redis_url, story)
+
+
+@pytest.mark.parametrize("choice", ["skipped", "busy"])
+def test_a_held_agent_does_not_wait_for_the_database_once_the_call_is_over(redis_url: str, choice: str) -> None:
+    async def story(house: VirtualHouse) -> None:
+        await house.begin([number(0, 1)], ["1000"], retries=ONCE, mode='"preview"')
+        offers, verbs = house.daemon.campaigns.attempts, house.daemon.desk.verbs()
+        await house.until(lambda: any(one.phase is Phase.OFFERED for one in offers()), "offered")
+        if choice == "skipped":
+            house.database_faults.down = Trouble.REFUSED
+            await verbs["agent_skip"]("1000", "later")
+        else:
+            await verbs["agent_accept"]("1000")
+            await house.until(lambda: bool(house.customers()) or not offers(), "dialed")
+            house.database_faults.down = Trouble.REFUSED
+        await trio.sleep(20)
+        assert offers(), "the record waits"
+        assert state_of(await agent_of(house)) is AgentState.IDLE
+        house.calm()
+        await house.until(lambda: bool(house.cdrs()), "written")
+
+    told(redis_url, story, changes={"gateways": {"carrier_a": {"fail_delay": 3.0}}})

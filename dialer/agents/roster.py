@@ -289,9 +289,13 @@ class Roster:
         try:
             yield claim
         finally:
-            if claim.token in self._held:
-                with trio.CancelScope(shield=True):
-                    await self.release(claim)
+            await self.give_back(claim)
+
+    async def give_back(self, claim: Claim) -> None:
+        """Releases `claim`, unless that was done; whatever is cancelled meanwhile."""
+        if claim.token in self._held:
+            with trio.CancelScope(shield=True):
+                await self.release(claim)
 
     def disown(self, tokens: Sequence[str]) -> None:
         """Redis may have made claims for `tokens` and not said so: they are given back as soon as it is there."""

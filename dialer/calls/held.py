@@ -19,6 +19,7 @@ from campaigns.leases import Lease
 from dialer.agents.agent import Agent, Phones, Wants
 from dialer.agents.roster import Claim
 from dialer.calls.attempt import UNANSWERED, Attempt, Phase
+from dialer.calls.leg import Leg
 from dialer.calls.world import World
 from dialer.errors import UnavailableError
 
@@ -61,6 +62,11 @@ class HeldAttempt(Attempt):
 
     async def _call(self) -> None:
         await super().run()
+
+    async def _write_down(self, leg: Leg) -> None:
+        """The agent is given back first: a record may have to wait for its database."""
+        await self._world.roster.give_back(self._claim)
+        await super()._write_down(leg)
 
     def _an_agent(self, deadline: float) -> AbstractAsyncContextManager[Claim | None]:
         if self._used:  # that agent's phone has failed: anybody is better than nobody

@@ -177,13 +177,13 @@ async def resolve_attempt(
             if message is not None and not watch.leg.bridged_us:
                 ending_of = broadcast_ending if is_broadcast else apology_ending
                 ending = ending_of(watch.leg, ending, message)
+            if claim is not None:  # the record may have to wait for its database
+                claim.wrap_up_seconds = campaign.wrap_up_seconds if watch.leg.bridged_us else 0.0
+                await world.roster.release(claim)
             opt_out = _opt_out(row, watch.leg, message, campaign, world)
             await _write_down(left, watch.leg, ending, campaign, world, opt_out)
     if gateway is not None:
         await gateway.release(row.uuid)
-    if claim is not None:
-        claim.wrap_up_seconds = campaign.wrap_up_seconds if watch.leg.bridged_us else 0.0
-        await world.roster.release(claim)
 
 
 async def _let_hear(watch: LegWatch, application: str, campaign: Campaign, world: World, switch: Switch) -> Message:
