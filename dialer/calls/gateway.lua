@@ -38,8 +38,7 @@ elseif verb == 'release' or verb == 'unused' then
   return released
 
 elseif verb == 'used' then
-  redis.call('ZREMRANGEBYSCORE', slots, '-inf', now)
-  return redis.call('ZCARD', slots)
+  return redis.call('ZCOUNT', slots, '(' .. now, '+inf')
 end
 
 return redis.error_reply('no such verb: ' .. verb)

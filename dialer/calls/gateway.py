@@ -8,6 +8,7 @@ known of that is this daemon's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -45,6 +46,7 @@ class Gateway:
         self._clock = clock
         self._keys = [f"{prefix}gateway:{settings.name}", f"{prefix}gateway_rate:{settings.name}"]
         self._lease_ms = int(lease_seconds * 1000)
+        self._sure_until = clock.now()  # no lease of those held here ends before
 
     def __repr__(self) -> str:
         parked = ", parked" if self.health.parked else ""
@@ -117,9 +119,12 @@ class Gateway:
             self.health = self.health.tried_by(uuids[0])
         limits, taken = self.settings, list[str]()
         try:
+            if self.held and self._clock.now() >= self._sure_until:
+                await self.renew()  # Redis was away for long, or the clock was set: they are ours all the same
+            now = self._clock.now()
             granted = await self._do("take", limits.concurrency, limits.calls_per_second, self._lease_ms, *uuids)
             taken = list(uuids[: int(granted)])
-            self.held.update(taken)
+            self._hold(taken, now)
         finally:
             if not taken:
                 self.health = self.health.without(uuids[0])
@@ -127,8 +132,14 @@ class Gateway:
 
     async def adopt(self, uuid: str) -> None:
         """Holds a slot for a call that is there already, whatever the limit."""
+        now = self._clock.now()
         await self._do("adopt", self._lease_ms, uuid)
-        self.held.add(uuid)
+        self._hold([uuid], now)
+
+    def _hold(self, uuids: Sequence[str], now: datetime) -> None:
+        if not self.held:
+            self._sure_until = now + timedelta(milliseconds=self._lease_ms)
+        self.held.update(uuids)
 
     async def release(self, *uuids: str) -> None:
         """Gives slots back. With Redis away their leases do it in time."""
@@ -162,9 +173,10 @@ class Gateway:
 
     async def renew(self) -> None:
         """Puts off the end of the leases of all slots held here."""
-        renewed = tuple(self.held)
+        renewed, now = tuple(self.held), self._clock.now()
         if renewed:
             await self._do("adopt", self._lease_ms, *renewed)
+            self._sure_until = now + timedelta(milliseconds=self._lease_ms)
             # Given back meanwhile, and perhaps before this: then it stands there again, and nobody's.
             await self.release(*(uuid for uuid in renewed if uuid not in self.held))
 

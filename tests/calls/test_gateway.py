@@ -131,6 +131,20 @@ async def test_slots_of_a_dead_daemon_come_free(state: SharedState, prefix: str,
     assert len(await living.take(uuids(5))) == 2
 
 
+@pytest.mark.parametrize("kept_for_seconds", [1.0, LEASE_SECONDS, 3 * LEASE_SECONDS])
+async def test_slots_that_could_not_be_renewed_are_held_all_the_same(
+    state: SharedState, prefix: str, clock: SetClock, kept_for_seconds: float
+) -> None:
+    """The clock was set, or Redis was away for longer than a lease."""
+    gateway = daemon(state, prefix, clock, trunk(concurrency=2))["trunk"]
+    assert len(await gateway.take(uuids(2))) == 2
+    clock.move(kept_for_seconds)
+    assert await gateway.take(uuids(2)) == []
+    await gateway.release(*gateway.held)
+    clock.move(kept_for_seconds)
+    assert len(await gateway.take(uuids(3))) == 2
+
+
 async def test_release_is_idempotent(state: SharedState, prefix: str, clock: SetClock) -> None:
     first, second = (daemon(state, prefix, clock, trunk(concurrency=2))["trunk"] for _ in range(2))
     taken = await first.take(uuids(1))
