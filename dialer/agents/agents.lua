@@ -12,7 +12,7 @@
 --   bridged  TOKEN LEASE_MS                   the claim became a conversation   -> 1, or 0 if the claim is gone
 --   renew    LEASE_MS TOKEN ...               longer leases                     -> how many were still held
 --   release  TOKEN WRAP_MS LOST_LEG           gives the agent back, without that leg  -> extension, or "" if not held
---   sweep                                     ends wrap-ups and dead leases     -> {mark, {extension, state, ...} freed, tokens expired...}
+--   sweep    [0]                              ends wrap-ups and, without the 0, dead leases  -> {mark, {extension, state, ...} freed, tokens expired...}
 --   count    CAMPAIGN SWITCH                  how many are idle                 -> number
 --   idle     CAMPAIGN SWITCH                  who is idle, the longest first    -> {extension, ...}
 --   restore  MARK LEASE_MS JSON               puts back what a daemon knows, see below  -> the mark that stands
@@ -200,7 +200,8 @@ elseif verb == 'sweep' then
       freed[#freed + 1] = settle(extension, {'wrap_until_ms', '0'})
     end
   end
-  for _, token in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'leases', '-inf', now)) do
+  local ended = ARGV[3] ~= '0' and redis.call('ZRANGEBYSCORE', prefix .. 'leases', '-inf', now) or {}
+  for _, token in ipairs(ended) do
     -- Whoever held it is dead: what became of the leg nobody knows, so it is not trusted with another person.
     local extension = redis.call('HGET', prefix .. 'claims', token)
     release(token, 0, extension and redis.call('HGET', agent_key(extension), 'leg') or '')

@@ -35,6 +35,7 @@ MAX_CLAIMS_A_TRIP: Final = 50
 AGENTS_A_TRIP: Final = 20
 # How late a wrap-up or a dead lease may end.
 SWEEP_SECONDS: Final = 0.1
+AWAY_SECONDS: Final = 1.0  # a round may take that long without anything being wrong
 
 
 @attrs.define
@@ -115,6 +116,7 @@ class Roster:
         # Which life of Redis' data this daemon has told what it knows; another one has forgotten it.
         self._mark = ""
         self._renewed_at = 0.0
+        self._leases_end_at = 0.0  # until then others' are let be
         # Releases that Redis was not there for, by token: how long to wrap up, and the leg that was lost.
         self._owed: dict[str, tuple[int, str]] = {}
         self._queues: defaultdict[tuple[str, str], _Queue] = defaultdict(_Queue)
@@ -367,7 +369,7 @@ class Roster:
         A Redis that has lost its data is told what `known` says (facts by extension) and which claims are held.
         """
         watch = ClockWatch(self._clock)
-        self._renewed_at = trio.current_time()
+        self._renewed_at = self._leases_end_at = trio.current_time()
         while True:
             try:
                 try:
@@ -390,11 +392,17 @@ class Roster:
             if held.bridged and not held.told:  # Redis was away when the conversation began
                 await self._do("bridged", token, self._lease_ms)
                 held.told = True
-        if watch.jump_seconds() or trio.current_time() - self._renewed_at > self._lease_ms / 3000:
+        lease_seconds, since_seconds = self._lease_ms / 1000, trio.current_time() - self._renewed_at
+        jumped = bool(watch.jump_seconds())
+        if (
+            jumped or since_seconds > lease_seconds / 2 + AWAY_SECONDS
+        ):  # others may not have renewed theirs yet either
+            self._leases_end_at = trio.current_time() + lease_seconds / 2
+        if jumped or since_seconds > lease_seconds / 3:
             if self._held:
                 await self.renew(list(self._held))
             self._renewed_at = trio.current_time()
-        mark, freed, *expired = await self._do("sweep")
+        mark, freed, *expired = await self._do("sweep", int(trio.current_time() >= self._leases_end_at))
         if mark != self._mark:
             raise ForgottenError("another daemon has told Redis what it knows, and it knows nothing of ours")
         for extension, state in zip(freed[::2], freed[1::2], strict=True):

@@ -12,6 +12,7 @@ import trio.testing
 
 from dialer.agents.agent import Agent, AgentState, Phones, Wants, state_of
 from dialer.agents.roster import Claim, Facts, Roster, describe
+from dialer.clock import ClockWatch
 from dialer.errors import UnavailableError
 from dialer.shared_state import SharedState, open_shared_state
 
@@ -531,9 +532,36 @@ async def test_keeping_house_renews_before_it_buries(state: SharedState, prefix:
         wire.verbs.clear()
         wire.cut = lambda: clock.move(3600)  # so long is Redis away when the next round begins
         await eventually(swept)
+
+        async def buried() -> bool:
+            return await states(roster) == {"1000": AgentState.OFFLINE, mine.extension: AgentState.RESERVED}
+
+        await eventually(buried)
         nursery.cancel_scope.cancel()
-    assert await states(roster) == {"1000": AgentState.OFFLINE, mine.extension: AgentState.RESERVED}
     assert freed.is_set()
+
+
+@pytest.mark.parametrize("cause", ["the clock was set", "redis was away"])
+async def test_others_have_time_to_renew_before_they_are_taken_for_dead(
+    state: SharedState, prefix: str, clock: SetClock, cause: str
+) -> None:
+    lease_seconds = 1000
+    roster = Roster(state, prefix=prefix, clock=clock, lease_seconds=lease_seconds)
+    await roster.restore({})
+    await make_ready(roster, "1000")
+    await roster._do("claim", "north", "a", 1000 * lease_seconds, "another daemon's")
+    watch = ClockWatch(clock)
+    roster._renewed_at = trio.current_time()
+    if cause == "redis was away":
+        roster._renewed_at -= lease_seconds
+        watch._ahead += 2 * lease_seconds  # as much time has passed by either clock
+    clock.move(2 * lease_seconds)
+    for _ in range(2):
+        await roster._renew_and_sweep(watch)
+    assert await states(roster) == {"1000": AgentState.RESERVED}
+    roster._leases_end_at -= lease_seconds / 2
+    await roster._renew_and_sweep(watch)
+    assert await states(roster) == {"1000": AgentState.OFFLINE}
 
 
 # A Redis that has lost its data
