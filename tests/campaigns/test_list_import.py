@@ -304,6 +304,7 @@ async def test_killed_after_the_seal_it_is_carried_out_by_the_next(
     database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(staging, "CHUNK", 100)
+    monkeypatch.setattr(list_import, "CHUNKS_ALONE", 1)  # each is a transaction, however quiet the database is
     await fill(database, 0)
     carry_out = staging.carry_out
     chunks = 0
