@@ -45,6 +45,7 @@ LOOKED_AT_MOST: Final = 1_000  # leads in one lease: some 20 ms of the writer's 
 WORTH_PASSING_BY: Final = 100  # of one look, that fit none of the slots: fewer are looked at again each time
 _SPARE: Final = 10  # looked at beyond those wanted, at first: most leads in a queue may be called
 _NO_MOMENT_YET: Final = timedelta(days=1)  # rules that never allow it may have been changed by tomorrow
+_BY_ENTRIES: Final = frozenset({suppression.RULE, refusal.RULE})
 _AGENT_AGAIN: Final = timedelta(seconds=30)  # a call-back whose agent is not idle is looked at this often
 
 
@@ -76,9 +77,6 @@ def lease(
     leasing = Leasing(session, book, slots, trunks, node, now, idle_agents, in_turn, passed_by)
     leasing.find()
     return leasing.write()
-
-
-_BY_ENTRIES: Final = frozenset({suppression.RULE, refusal.RULE})
 
 
 class Leasing:

@@ -6,7 +6,6 @@ values, in text, so that a database can be read by people and a new member needs
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
@@ -50,17 +49,10 @@ class UtcDateTime(TypeDecorator[datetime]):
             raise ValueError(f"{value!r} has no time zone")
         return value.astimezone(UTC)
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None]:
-        """One call for a value, and next to none for most, which are NULL: a lease reads thousands."""
-        read = self.impl_instance.result_processor(dialect, coltype)
-
-        def process(value: Any) -> datetime | None:
-            moment: datetime | None = value if value is None or read is None else read(value)
-            if moment is None:
-                return None
-            return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-        return process
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class EnumText(TypeDecorator[E], Generic[E]):

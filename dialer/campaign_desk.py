@@ -21,9 +21,10 @@ from campaigns.store import CampaignSummary
 from campaigns.tables import CampaignRow
 from dialer.calls.attempt import Attempt, Phase
 from dialer.calls.world import World
-from dialer.campaign_pacing import CampaignPacing, PacingDesk
+from dialer.campaign_pacing import CampaignPacing
 from dialer.campaign_runner import CampaignLease, CampaignRunner
 from dialer.errors import OutcomeUnknownError, UnavailableError
+from dialer.pacing_desk import PacingDesk
 from dialer.records.ledger import DatabaseLedger
 
 log = structlog.get_logger()

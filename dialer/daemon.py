@@ -34,7 +34,6 @@ from dialer.calls.gateway import Gateways
 from dialer.calls.live_calls import LiveCalls
 from dialer.calls.world import World
 from dialer.campaign_desk import CampaignDesk
-from dialer.campaign_pacing import PacingDesk
 from dialer.campaign_runner import CampaignLease
 from dialer.clock import Clock, SystemClock
 from dialer.desk import Desk
@@ -44,6 +43,7 @@ from dialer.esl.link import LinkLimits
 from dialer.esl.switch import Connect, Switch, SwitchAddress, connect_tcp
 from dialer.log import configure_logging
 from dialer.metrics import Metrics
+from dialer.pacing_desk import PacingDesk
 from dialer.records.journal import FileJournal, Journal
 from dialer.records.ledger import DatabaseLedger
 from dialer.settings import Settings, check_reloadable
@@ -289,9 +289,8 @@ async def obey_signals(stop: trio.Event, *, on_hangup: Callable[[], None] | None
             log.info("signal_received", signal="SIGHUP")
             (stop.set if on_hangup is None else on_hangup)()
 
-    with trio.open_signal_receiver(
-        signal.SIGHUP
-    ) as hangups:  # while it stops, too: by itself it would end the process
+    # While it stops, too: by itself SIGHUP would end the process.
+    with trio.open_signal_receiver(signal.SIGHUP) as hangups:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(obey_hangups, hangups)
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as stops:

@@ -19,9 +19,10 @@ from campaigns.campaign import Campaign, parse_campaign
 from campaigns.database import Database, open_database
 from campaigns.leases import Lease
 from dialer.calls.attempt import Attempt, Phase
-from dialer.campaign_pacing import CampaignPacing, PacingDesk
+from dialer.campaign_pacing import CampaignPacing
 from dialer.clock import SystemClock
 from dialer.pacing.pacer import Answered, HeldBy, View
+from dialer.pacing_desk import PacingDesk
 
 
 def campaign(name: str, **more: str) -> Campaign:

@@ -171,7 +171,8 @@ class PhoneCalls:
     def _forget_begun(self) -> None:
         """All but those that began too lately to be in a list for certain."""
         least_us = self._newest_us - _LIST_LAG_US
-        for uuid, call in list(self._begun.items()):  # in the order they began
+        while self._begun:  # in the order they began
+            uuid, call = next(iter(self._begun.items()))
             if call.seen_us >= least_us:
                 break
             del self._begun[uuid]

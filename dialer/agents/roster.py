@@ -394,9 +394,8 @@ class Roster:
                 held.told = True
         lease_seconds, since_seconds = self._lease_ms / 1000, trio.current_time() - self._renewed_at
         jumped = bool(watch.jump_seconds())
-        if (
-            jumped or since_seconds > lease_seconds / 2 + AWAY_SECONDS
-        ):  # others may not have renewed theirs yet either
+        if jumped or since_seconds > lease_seconds / 2 + AWAY_SECONDS:
+            # Others may not have renewed theirs yet either.
             self._leases_end_at = trio.current_time() + lease_seconds / 2
         if jumped or since_seconds > lease_seconds / 3:
             if self._held:

@@ -105,7 +105,7 @@ class Attempt:
         self._cancelled = False
         self._trunk_says = Sign.NEITHER
         self._connected_late = False
-        self.abandoned_on_record = False
+        self._abandoned_on_record = False
         self._sent = False
         self._log = log.bind(attempt=lease.uuid, campaign=campaign.name)
 
@@ -135,6 +135,11 @@ class Attempt:
     def connected_late(self) -> bool:
         """Whoever answered has an agent, and had to wait for longer than the campaign allows."""
         return self._connected_late
+
+    @property
+    def abandoned_on_record(self) -> bool:
+        """The record says so, once there is one: of those, too, who gave up by themselves after too long a wait."""
+        return self._abandoned_on_record
 
     @property
     def taken_back(self) -> bool:
@@ -519,7 +524,7 @@ class Attempt:
             originated_at=self._originated_at,
             now=now,
         )
-        self.abandoned_on_record = bool(record.abandoned)
+        self._abandoned_on_record = bool(record.abandoned)
         disposition = Disposition(record.disposition)
         self._world.metrics.counts[f"disposition_{disposition.value}"] += 1
         step = next_step(disposition, self.lease, self._campaign, now)

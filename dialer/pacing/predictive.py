@@ -204,7 +204,7 @@ class Predictive:
         answers = [demand.answers(now_seconds) for demand in (self._demand, *self._others())]
         free = self._supply.free_agents(now_seconds)
         self._budget.sees([window.live for window in view.windows])
-        agents = view.idle_agents + self._supply.on_calls
+        agents = view.idle_agents + self._supply.engaged
         unsafe = view.trouble or self._too_little_known(agents)
         if unsafe:
             return clipped(floor_of(view), f"progressive: {unsafe}", HeldBy.SAFE_MODE, view)

@@ -118,7 +118,7 @@ class Supply:
         return len(self._talking) + len(self._wrapping)
 
     @property
-    def on_calls(self) -> int:
+    def engaged(self) -> int:
         """Agents who are busy, or held for a call that is not a conversation yet."""
         return self.busy + len(self._held)
 
@@ -129,7 +129,6 @@ class Supply:
 
     def talk_begins(self, agent: str, now_seconds: float) -> None:
         """The agent is connected to a person."""
-        self._held.discard(agent)
         self.wrap_up_ends(agent, now_seconds, idle=True)  # or they could not have been
         self._talking.begin(agent, now_seconds, _LEAVING if agent in self._leaving else _NORMAL)
 

@@ -68,10 +68,9 @@ class FileJournal:
 
     async def clear(self) -> None:
         try:
-            await trio.to_thread.run_sync(self._write, 0, bytes(_HEAD.size), limiter=self._limiter)
+            await trio.to_thread.run_sync(self._clear, limiter=self._limiter)
         except OSError as error:
             raise UnavailableError(f"the journal {self._path} cannot be written: {error}") from error
-        self._end = 0
 
     def _make(self) -> None:
         if not self._path.exists() or self._path.stat().st_size < JOURNAL_BYTES:
@@ -92,6 +91,10 @@ class FileJournal:
             raise OSError(f"it is full, at {JOURNAL_BYTES} bytes")
         self._write(self._end, packed + bytes(_HEAD.size))
         self._end += len(packed)
+
+    def _clear(self) -> None:
+        self._write(0, bytes(_HEAD.size))
+        self._end = 0
 
     def _write(self, offset: int, data: bytes) -> None:
         descriptor = os.open(self._path, os.O_WRONLY)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -214,6 +216,15 @@ async def test_a_thousand_forbidden_leads_of_two_numbers_are_not_a_thousand_stat
     assert await database.write(work) < 100
 
 
+@asynccontextmanager
+async def two_daemons(url: str, expires_at: datetime | None) -> AsyncIterator[tuple[Database, Database, Filled]]:
+    """On one PostgreSQL, with a lead whose number is forbidden."""
+    async with open_database(url, node=None) as one, open_database(url, node=None) as two:
+        filled = await lead_with(one, FIRST)
+        await forbid(one, FIRST, expires_at=expires_at)
+        yield one, two, filled
+
+
 ENDS = pytest.mark.parametrize("expires_at", [None, NOON + timedelta(days=30)], ids=["for_good", "for_a_month"])
 
 
@@ -221,9 +232,7 @@ ENDS = pytest.mark.parametrize("expires_at", [None, NOON + timedelta(days=30)], 
 async def test_a_lead_that_is_looked_at_while_its_number_comes_off_a_list_is_not_lost(
     postgres_url: str, expires_at: datetime | None
 ) -> None:
-    async with open_database(postgres_url, node=None) as one, open_database(postgres_url, node=None) as two:
-        filled = await lead_with(one, FIRST)
-        await forbid(one, FIRST, expires_at=expires_at)
+    async with two_daemons(postgres_url, expires_at) as (one, two, filled):
         looked = threading.Event()
 
         def look(session: Session) -> None:
@@ -245,9 +254,7 @@ async def test_a_lead_that_is_looked_at_while_its_number_comes_off_a_list_is_not
 async def test_a_lead_whose_number_is_just_coming_off_a_list_keeps_its_place(
     postgres_url: str, expires_at: datetime | None
 ) -> None:
-    async with open_database(postgres_url, node=None) as one, open_database(postgres_url, node=None) as two:
-        filled = await lead_with(one, FIRST)
-        await forbid(one, FIRST, expires_at=expires_at)
+    async with two_daemons(postgres_url, expires_at) as (one, two, filled):
         removed, looked = threading.Event(), threading.Event()
 
         def take_off(session: Session) -> None:

@@ -24,7 +24,7 @@ from campaigns.outcomes import NOTHING_SAID, default_name
 from campaigns.recycle import NextStep, next_step
 from campaigns.saying import SAY_WITHIN, Said, moment_of
 from campaigns.store import CdrRow, LeadRow, close_attempt
-from campaigns.tables import CallOutcomeRow, SuppressionRow
+from campaigns.tables import CallOutcomeRow, CampaignRow, SuppressionRow
 from dialer.errors import InputRefusedError
 
 from .conftest import CAMPAIGN, NOON, Filled, cdr_of, fill, take
@@ -153,6 +153,17 @@ async def test_a_word_that_the_manager_has_taken_away_meanwhile_counts_as_the_de
     await fill(database, 0, campaign=SPRING.model_copy(update={"dispositions": WORDS[:2]}))
     await one.close()
     assert ((await one.row()).name, (await one.lead()).status) == ("later", LeadStatus.DONE)
+
+
+async def test_a_record_is_written_though_another_version_has_redefined_its_campaign(database: Database) -> None:
+    one = await talk(database)
+    await one.say("later")
+    newer = update(CampaignRow).values(definition='{"from": "a newer version"}')
+    await database.write(lambda session: session.connection().execute(newer))
+    assert await one.close()
+    assert (await one.row()).name == "later"
+    with pytest.raises(InputRefusedError, match="definition of campaign 'spring' cannot be read"):
+        await one.say("sale")
 
 
 async def test_what_was_said_holds_though_the_switch_lost_sight_of_the_call(database: Database) -> None:

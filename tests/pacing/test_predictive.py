@@ -271,7 +271,7 @@ def test_agents_who_are_held_for_calls_are_there() -> None:
         supply.is_held("another", NOW)
         ended("another", NOW)
         supply.gone("another", NOW)
-        assert supply.on_calls == supply.busy + 1
+        assert supply.engaged == supply.busy + 1
 
 
 def test_few_answers_allow_a_small_bet_only() -> None:
