@@ -36,7 +36,7 @@ def _pacing_row(campaign: dict[str, Any]) -> list[str | Text]:
     abandoned = [
         _percent(pacing[f"abandoned_{span}"], pacing[f"live_answers_{span}"], limit) for span in ("day", "month")
     ]
-    left = f"{pacing['abandoned_left']} calls"
+    left = f"{pacing['abandoned_left']} call{'' if pacing['abandoned_left'] == 1 else 's'}"
     return [campaign["name"], busy, calls_each, *abandoned, f"{limit:g} %", left, campaign["why"]]
 
 

@@ -59,6 +59,7 @@ def pacing_line(text: str) -> list[str]:
     [
         ({}, ["spring", "93", "%", "1.5", "2.00", "%", "3.50", "%", "3", "%", "3", "calls"]),
         ({"occupancy_percent": None, "agents_busy": 0}, ["spring", "-", "-", "2.00", "%", "3.50", "%"]),
+        ({"abandoned_left": 1}, ["spring", "93", "%", "1.5", "2.00", "%", "3.50", "%", "3", "%", "1", "call"]),
         ({"live_answers_day": 0, "abandoned_day": 0}, ["spring", "93", "%", "1.5", "0.00", "%"]),
     ],
 )
