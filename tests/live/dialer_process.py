@@ -103,8 +103,20 @@ path = "{folder}/door.sock"
 
     def open_attempts(self) -> list[str]:
         """The uuids of those that have no result yet, as the database holds them."""
+        return [uuid for (uuid,) in self._select("SELECT uuid FROM attempt WHERE closed_at IS NULL")]
+
+    def leads_to_call(self, campaign: str) -> int:
+        """How many leads are not through yet, as the database holds them."""
+        ((count,),) = self._select(
+            "SELECT count(*) FROM lead JOIN campaign ON campaign.id = lead.campaign_id"
+            " WHERE campaign.name = ? AND lead.status IN ('new', 'waiting', 'dialing')",
+            campaign,
+        )
+        return int(count)
+
+    def _select(self, query: str, *values: str) -> list[Any]:
         with closing(sqlite3.connect(f"file:{self.folder}/dialer.db?mode=ro", uri=True)) as database:
-            return [uuid for (uuid,) in database.execute("SELECT uuid FROM attempt WHERE closed_at IS NULL")]
+            return database.execute(query, values).fetchall()
 
     async def campaign_status(self, name: str) -> dict[str, Any]:
         return next(one for one in (await self.status())["campaigns"] if one["name"] == name)
