@@ -4,8 +4,9 @@ Each call of a busy dialer runs half a dozen scripts. A thread for each would co
 all that wait while a trip is under way go together in the next, as one pipeline, and a lone one goes at once. Redis
 runs each script whole, with nothing in between.
 
-A script that has left is waited for, so that a claim which Redis has made is never lost between it and us; one that
-still waits is withdrawn when its caller is cancelled. The deadline of a trip is the socket's timeout.
+A script that still waits is withdrawn when its caller is cancelled. One that has left is waited for, so that what
+Redis has granted is never lost between it and us, unless the caller has left word who is to be told instead: a Redis
+that hangs holds a trip for as long as the socket's timeouts, which are its deadline.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ import trio
 
 from dialer.errors import UnavailableError
 
+# An answer, or the UnavailableError in its place.
+Late = Callable[[Any], None]
+
 # More in one trip would keep the first of them waiting for the last.
 MAX_SCRIPTS_A_TRIP: Final = 100
 
@@ -31,7 +35,8 @@ class _Job:
     script: Script
     keys: Sequence[str]
     args: Sequence[str | int | float]
-    task: trio.lowlevel.Task
+    task: trio.lowlevel.Task | None  # None: it has been cancelled since
+    late: Late | None
     since: float
 
 
@@ -56,19 +61,27 @@ class ScriptRunner:
         """The Lua script in the file `path`."""
         return Script(self, self._client.register_script(path.read_text(encoding="utf-8")))
 
-    async def call(self, script: Script, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
-        """The script's answer. Raises UnavailableError when Redis is away or refuses it."""
+    async def call(
+        self, script: Script, keys: Sequence[str], args: Sequence[str | int | float], late: Late | None = None
+    ) -> Any:
+        """The script's answer. Raises UnavailableError when Redis is away or refuses it.
+
+        :param late: Told of the answer when it comes, if the caller is cancelled while the script is under way.
+            Without it the caller is not cancelled until then.
+        """
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._stopped:
             raise UnavailableError("Redis is not used any more: the daemon is stopping")
-        job = _Job(script, keys, args, trio.lowlevel.current_task(), trio.current_time())
+        job = _Job(script, keys, args, trio.lowlevel.current_task(), late, trio.current_time())
         self._queue.append(job)
         self._wake.set()
 
         def withdraw(_raise_cancel: Any) -> trio.lowlevel.Abort:
-            if job not in self._queue:
+            if job in self._queue:
+                self._queue.remove(job)
+            elif late is None:
                 return trio.lowlevel.Abort.FAILED
-            self._queue.remove(job)
+            job.task = None
             return trio.lowlevel.Abort.SUCCEEDED
 
         return await trio.lowlevel.wait_task_rescheduled(withdraw)
@@ -100,8 +113,11 @@ class ScriptRunner:
     @staticmethod
     def _tell(batch: Sequence[_Job], answers: Sequence[Any]) -> None:
         for job, answer in zip(batch, answers, strict=True):
-            told = outcome.Error(answer) if isinstance(answer, Exception) else outcome.Value(answer)
-            trio.lowlevel.reschedule(job.task, told)
+            if job.task is not None:
+                told = outcome.Error(answer) if isinstance(answer, Exception) else outcome.Value(answer)
+                trio.lowlevel.reschedule(job.task, told)
+            elif job.late is not None:
+                job.late(answer)
 
     def _trip(self, batch: Sequence[_Job]) -> list[Any]:
         """In the thread: one pipeline, and a script Redis has lost (a restart) loaded and run again."""
@@ -133,5 +149,5 @@ class Script:
         self.sha: str = registered.sha
         self.text: str = registered.script
 
-    async def __call__(self, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
-        return await self._runner.call(self, keys, args)
+    async def __call__(self, keys: Sequence[str], args: Sequence[str | int | float], late: Late | None = None) -> Any:
+        return await self._runner.call(self, keys, args, late)

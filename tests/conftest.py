@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -74,6 +75,7 @@ class RedisServer:
 
     def stop(self) -> None:
         if self._process is not None:
+            self.go_on()
             self._process.terminate()
             self._process.wait(PATIENCE_SECONDS)
             self._process = None
@@ -83,6 +85,15 @@ class RedisServer:
             self._process.kill()
             self._process.wait(PATIENCE_SECONDS)
             self._process = None
+
+    def hang(self) -> None:
+        """It takes what is sent to it, and answers nothing until `go_on`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def forget(self) -> None:
         assert self._process is None, "a running one would write its data again"

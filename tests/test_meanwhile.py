@@ -22,6 +22,7 @@ from dialer.calls.attempt import Phase
 from dialer.calls.snapshot import take_snapshot
 from dialer.errors import OutcomeUnknownError, UnavailableError
 from dialer.pacing.pacer import Decision, HeldBy
+from dialer.redis_scripts import Late
 from tests.faults.stories import FAIL_OVER, SECOND_TRUNK
 from tests.faults.virtual import SOON_AGAIN, Trouble, VirtualHouse, campaign, run_virtually
 from tests.house import QUICK, number
@@ -279,12 +280,12 @@ def test_what_an_agent_says_is_of_whom_they_talk_with_though_redis_was_away_when
         roster: Any = house.daemon.roster
         do, bridges = roster._do, []
 
-        async def fails_once(verb: str, *args: Any) -> Any:
+        async def fails_once(verb: str, *args: Any, late: Late | None = None) -> Any:
             if verb == "bridged":
                 bridges.append(args)
                 if len(bridges) == 2:
                     raise UnavailableError("away for a moment")
-            return await do(verb, *args)
+            return await do(verb, *args, late=late)
 
         roster._do = fails_once
         await house.begin([number(0, 0), number(1, 8)], ["1000"], wrap_up_seconds="0", dispositions=WORDS)

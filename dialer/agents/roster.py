@@ -22,6 +22,7 @@ import trio
 from dialer.agents.agent import Agent, AgentState, Phones, Wants, agent_from_hash, state_of
 from dialer.clock import Clock, ClockWatch
 from dialer.errors import UnavailableError
+from dialer.redis_scripts import Late
 from dialer.shared_state import ForgottenError, SharedState
 
 log = structlog.get_logger()
@@ -30,7 +31,8 @@ Facts = Mapping[str, Mapping[str, str | int]]
 
 # Another daemon may free an agent without our hearing of it: whoever waits looks again this often.
 LOOK_AGAIN_SECONDS: Final = 0.05
-RELEASE_SECONDS: Final = 10.0
+# Nobody waits longer for Redis to hear that an agent is free: it is told again.
+GIVE_BACK_SECONDS: Final = 1.0
 MAX_CLAIMS_A_TRIP: Final = 50
 AGENTS_A_TRIP: Final = 20
 # How late a wrap-up or a dead lease may end.
@@ -91,7 +93,7 @@ class _Waiter:
 
     token: str
     claim: Claim | None = None
-    asked_in_vain: bool = False
+    unanswered: bool = False  # Redis may have made a claim and not have been able to say so
     gone: bool = False
 
 
@@ -117,7 +119,7 @@ class Roster:
         self._mark = ""
         self._renewed_at = 0.0
         self._leases_end_at = 0.0  # until then others' are let be
-        # Releases that Redis was not there for, by token: how long to wrap up, and the leg that was lost.
+        # Releases that Redis has not confirmed, by token: how long to wrap up, and the leg that was lost.
         self._owed: dict[str, tuple[int, str]] = {}
         self._queues: defaultdict[tuple[str, str], _Queue] = defaultdict(_Queue)
         self._freed = trio.Event()
@@ -135,14 +137,14 @@ class Roster:
         """Tells `watcher` of agents from now on."""
         self._watchers.append(watcher)
 
-    async def _do(self, verb: str, *args: str | int) -> Any:
+    async def _do(self, verb: str, *args: str | int, late: Late | None = None) -> Any:
         now_ms = int(self._clock.now().timestamp() * 1000)
-        return await self._script([self._prefix], [verb, now_ms, *args])
+        return await self._script([self._prefix], [verb, now_ms, *args], late)
 
     async def change(self, extension: str, **facts: str | int) -> AgentState:
         """Sets facts of an agent (field names of `Agent`) and gives the state that follows."""
         flat = [text for name, value in facts.items() for text in (name, str(value))]
-        state = AgentState(await self._do("set", extension, *flat))
+        state = AgentState(await self._do("set", extension, *flat, late=_unheard))
         for watcher in self._watchers:
             if "wants" in facts:
                 watcher.agent_wants(extension, Wants(str(facts["wants"])))
@@ -231,8 +233,8 @@ class Roster:
     ) -> AsyncIterator[Claim | None]:
         """Waits until trio's time `deadline` for an agent and holds it for the block; None if there was none.
 
-        First come, first served. Leaving the block gives the agent back as the claim then says, whatever happened in
-        it.
+        First come, first served. A Redis that hangs makes nobody wait for longer. Leaving the block gives the agent
+        back as the claim then says, whatever happened in it.
         """
         queue = self._queues[campaign, switch]
         waiter = _Waiter(token)
@@ -240,16 +242,17 @@ class Roster:
         try:
             with trio.move_on_at(deadline):
                 await self._wait_for_claim(queue, waiter, campaign, switch)
+            waiter.gone = waiter.claim is None  # an answer that comes later is too late
             yield waiter.claim
         finally:
             waiter.gone = True
             if waiter in queue.waiting:
                 queue.waiting.remove(waiter)
-            with trio.CancelScope(shield=True):
-                if waiter.claim is not None:
+            if waiter.claim is not None:
+                with trio.CancelScope(shield=True):
                     await self.release(waiter.claim)
-                elif waiter.asked_in_vain:  # Redis may have made the claim that it could not answer any more
-                    await self.release(Claim(token, "", "", Phones.ON_DEMAND))
+            elif waiter.unanswered:
+                self.disown([token])
 
     async def _wait_for_claim(self, queue: _Queue, waiter: _Waiter, campaign: str, switch: str) -> None:
         """Whoever has the turn claims for all who wait: a trip to Redis for each would be the bottleneck."""
@@ -265,25 +268,32 @@ class Roster:
 
     async def _claim_for_all(self, queue: _Queue, campaign: str, switch: str) -> None:
         waiters = queue.waiting[:MAX_CLAIMS_A_TRIP]
+        tokens = [one.token for one in waiters]
+        serve = partial(self._serve, queue, waiters, campaign, switch)
         try:
-            claims = await self.claim_for(campaign, switch, [one.token for one in waiters])
+            await self._pay(tokens)
+            serve(await self._do("claim", campaign, switch, self._lease_ms, *tokens, late=serve))
         except UnavailableError as error:
+            serve(error)
+
+    def _serve(self, queue: _Queue, waiters: Sequence[_Waiter], campaign: str, switch: str, answer: Any) -> None:
+        """Gives the claims to those who wait. Whoever asked may have left meanwhile, and another have asked too."""
+        if isinstance(answer, UnavailableError):
+            log.warning("claim_failed", attempts=len(waiters), error=str(answer))
             for one in waiters:
-                one.asked_in_vain = True
-            log.warning("claim_failed", attempts=len(waiters), error=str(error))
+                one.unanswered = True
+            self.disown([one.token for one in waiters if one.gone and one.claim is None])
             return
         for one in waiters:
-            one.asked_in_vain = False
-        nobodys: list[Claim] = []
-        for one, claim in zip(waiters, claims, strict=False):
+            one.unanswered = False
+        for one, granted in zip(waiters, answer, strict=False):
+            if one.claim is not None:  # by the answer to somebody else's question
+                continue
             if one.gone:  # its call ended meanwhile
-                nobodys.append(claim)
-            else:
-                one.claim = claim
-                queue.waiting.remove(one)
-        with trio.CancelScope(shield=True):
-            for claim in nobodys:
-                await self.release(claim)
+                self.disown([one.token])
+                continue
+            one.claim = self._claimed(one.token, granted, campaign, switch)
+            queue.waiting.remove(one)
 
     @contextlib.asynccontextmanager
     async def holding(self, claim: Claim) -> AsyncIterator[Claim]:
@@ -328,27 +338,25 @@ class Roster:
         for watcher in self._watchers:
             watcher.agent_released(claim.extension, claim.wrap_up_seconds)
         wrap_up_ms, lost_leg = int(claim.wrap_up_seconds * 1000), claim.leg if claim.leg_lost else ""
+        self._owed[claim.token] = (wrap_up_ms, lost_leg)
         try:
-            with trio.fail_after(RELEASE_SECONDS):
-                await self._do("release", claim.token, wrap_up_ms, lost_leg)
+            with trio.fail_after(GIVE_BACK_SECONDS):
+                await self._pay([claim.token])
         except (UnavailableError, trio.TooSlowError) as error:
-            self._owed[claim.token] = (wrap_up_ms, lost_leg)
             log.error("agent_release_failed", agent=claim.extension, attempt=claim.token, error=str(error))
-        self._tell_freed()
 
     async def _pay(self, tokens: Iterable[str]) -> None:
-        """Gives back what `tokens` owe. Whoever claims again does so first: what is owed frees the agent it holds."""
+        """Gives back what `tokens` owe. Whoever claims again does so first: what is owed frees the agent it holds.
+
+        A release twice does no harm: it frees only what its token holds.
+        """
         for token in tokens:
-            owed = self._owed.pop(token, None)
-            if owed is None:
-                continue
-            try:
-                await self._do("release", token, *owed)
-            except UnavailableError:
-                if token not in self._held:
-                    self._owed[token] = owed
-                raise
-            self._tell_freed()
+            owed = self._owed.get(token)
+            if owed is not None:
+                await self._do("release", token, *owed, late=_unheard)
+                if self._owed.get(token) is owed:
+                    del self._owed[token]
+                self._tell_freed()
 
     async def bridged(self, claim: Claim) -> None:
         """Marks a claim as a conversation."""
@@ -357,7 +365,7 @@ class Roster:
             held.bridged = True
             for watcher in self._watchers:
                 watcher.talk_began(claim.extension)
-        known = await self._do("bridged", claim.token, self._lease_ms)
+        known = await self._do("bridged", claim.token, self._lease_ms, late=_unheard)
         if held is not None:
             held.told = True
         if not known:
@@ -440,6 +448,10 @@ class Roster:
         freed.set()
         for listener in self._listeners:
             listener()
+
+
+def _unheard(_answer: Any) -> None:
+    """What Redis says when nobody waits for it any more, and nothing was asked for that could be lost."""
 
 
 def describe(agent: Agent) -> dict[str, Any]:

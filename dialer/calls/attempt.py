@@ -63,6 +63,8 @@ COMPLETE_SECONDS: Final = 2.0
 # How long a call is waited for whose switch is away before its outcome is called unknown.
 UNKNOWN_SECONDS: Final = 60.0
 DISARM_AGAIN_SECONDS: Final = 0.2
+# Whoever is on the line does not wait longer for Redis to hear that an agent's phone is silent.
+PAUSE_SECONDS: Final = 1.0
 
 
 class Phase(Enum):
@@ -368,7 +370,8 @@ class Attempt:
             return False  # it was not the agent who did not answer
         self._world.metrics.counts["agent_phones_unanswered"] += 1
         self._log.warning("agent_phone_unanswered", agent=claim.extension, cause=agent_leg.leg.cause)
-        with contextlib.suppress(UnavailableError):  # or the next person would wait for the same silent phone
+        with contextlib.suppress(UnavailableError), trio.move_on_after(PAUSE_SECONDS):
+            # or the next person would wait for the same silent phone
             await self._world.roster.change(claim.extension, wants=Wants.PAUSE)
         return False
 
@@ -446,8 +449,7 @@ class Attempt:
                 beside.start_soon(self._disarm, agent_leg.leg.uuid)
             if recording:
                 beside.start_soon(self._ask, Record(self.uuid, recording))
-            with contextlib.suppress(UnavailableError):  # the lease is renewed by token all the same
-                await self._world.roster.bridged(claim)
+            beside.start_soon(self._say_bridged, claim)
             with trio.move_on_after(self._world.calls.longest_conversation_seconds):
                 await _first_of(
                     lambda: customer.wait_until(lambda leg: not leg.bridged),
@@ -456,6 +458,10 @@ class Attempt:
             beside.cancel_scope.cancel()
         if customer.leg.bridged and not agent_leg.leg.ended:
             await self._ask(Kill(self.uuid, "ALLOTTED_TIMEOUT"))
+
+    async def _say_bridged(self, claim: Claim) -> None:
+        with contextlib.suppress(UnavailableError):  # whoever keeps house says it again
+            await self._world.roster.bridged(claim)
 
     def _note_talk(self, claim: Claim, agent_leg: LegWatch) -> None:
         claim.wrap_up_seconds = self._campaign.wrap_up_seconds

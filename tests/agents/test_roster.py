@@ -11,9 +11,10 @@ import trio
 import trio.testing
 
 from dialer.agents.agent import Agent, AgentState, Phones, Wants, state_of
-from dialer.agents.roster import Claim, Facts, Roster, describe
+from dialer.agents.roster import Claim, Facts, Roster, _Queue, _Waiter, describe
 from dialer.clock import ClockWatch
 from dialer.errors import UnavailableError
+from dialer.redis_scripts import Late
 from dialer.shared_state import SharedState, open_shared_state
 
 from ..conftest import RedisServer, SetClock, eventually
@@ -65,13 +66,13 @@ class Wire:
         self._script = roster._script
         roster._script = self  # type: ignore[assignment]
 
-    async def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    async def __call__(self, keys: Sequence[str], args: Sequence[Any], late: Late | None = None) -> Any:
         verb = str(args[0])
         if self.cut is not None:
             self.cut()
             self.cut = None
             raise UnavailableError("away")
-        answer = await self._script(keys, args)
+        answer = await self._script(keys, args, late)
         self.verbs.append(verb)
         if verb == self.loses_answers_to:
             raise UnavailableError("the answer was lost")
@@ -496,7 +497,110 @@ async def test_a_claim_whose_answer_was_lost_is_given_back(roster: Roster) -> No
     async with roster.claimed("north", "a", "t0", deadline=trio.current_time() + 0.1) as claim:
         assert claim is None
         assert await states(roster) == {"1000": AgentState.RESERVED}
-    assert await states(roster) == {"1000": AgentState.IDLE}
+    await put_back(roster, "1000")
+
+
+async def put_back(roster: Roster, *extensions: str) -> None:
+    """Whoever keeps house gives back what is owed."""
+
+    async def all_idle() -> bool:
+        return await states(roster) == dict.fromkeys(extensions, AgentState.IDLE)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(roster.keep_house, nothing_known)
+        await eventually(all_idle)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_redis_that_hangs_keeps_nobody_waiting(own_redis: RedisServer, clock: SetClock) -> None:
+    async with open_shared_state(own_redis.url, timeout_seconds=60.0) as state:
+        roster = Roster(state, prefix="test:", clock=clock, lease_seconds=LEASE_SECONDS)
+        await roster.restore({})
+        await make_ready(roster, "1000", "1001", "1002")
+        own_redis.hang()
+        served: dict[str, str | None] = {}
+
+        async def wait(token: str, seconds: float) -> None:
+            async with roster.claimed("north", "a", token, deadline=trio.current_time() + seconds) as claim:
+                served[token] = claim and claim.extension
+
+        async with trio.open_nursery() as nursery:
+            with trio.fail_after(30):  # half of what it would take Redis to be given up
+                nursery.start_soon(wait, "patient", 600.0)
+                await trio.testing.wait_all_tasks_blocked()
+                async with trio.open_nursery() as impatient:  # they wait for the answer to the other's question
+                    impatient.start_soon(wait, "t0", 0.1)
+                    impatient.start_soon(wait, "t1", 0.1)
+            assert served == {"t0": None, "t1": None}
+            own_redis.go_on()
+        assert served["patient"] is not None
+        await put_back(roster, "1000", "1001", "1002")
+
+
+async def test_who_asked_leaves_and_who_waits_gets_the_answer(own_redis: RedisServer, clock: SetClock) -> None:
+    async with open_shared_state(own_redis.url, timeout_seconds=60.0) as state:
+        roster = Roster(state, prefix="test:", clock=clock, lease_seconds=LEASE_SECONDS)
+        await roster.restore({})
+        await make_ready(roster, "1000", "1001")
+        leave = trio.Event()
+        claims: list[Claim | None] = []
+
+        async def wait(token: str, seconds: float) -> None:
+            async with roster.claimed("north", "a", token, deadline=trio.current_time() + seconds) as claim:
+                claims.append(claim)
+                if claim is not None:
+                    await leave.wait()
+
+        async with trio.open_nursery() as nursery:
+            own_redis.hang()
+            nursery.start_soon(wait, "asks", 0.2)  # has the turn, and leaves in the middle of its question
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(wait, "waits", 60.0)
+            nursery.start_soon(wait, "waits too", 60.0)
+            while not claims:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            await trio.testing.wait_all_tasks_blocked()
+            assert claims == [None]
+            own_redis.go_on()
+
+            async def both_are_served() -> bool:
+                return len(claims) == 3
+
+            nursery.start_soon(roster.keep_house, nothing_known)
+            await eventually(both_are_served)
+            assert sorted(claim.token for claim in claims if claim) == ["waits", "waits too"]
+            leave.set()
+            nursery.cancel_scope.cancel()
+        await put_back(roster, "1000", "1001")
+
+
+async def test_two_answers_to_one_who_waits_are_one_claim(roster: Roster) -> None:
+    """Whoever asked has left, and another has asked too: both answers grant the same agent to the same token."""
+    await make_ready(roster, "1000", "1001")
+    answer = await roster._do("claim", "north", "a", 30_000, "left", "waits")
+    queue, left, waits = _Queue(), _Waiter("left", gone=True), _Waiter("waits")
+    queue.waiting.append(waits)
+    roster._serve(queue, [left, waits], "north", "a", answer)
+    claim = waits.claim
+    assert claim is not None
+    assert (claim.token, queue.waiting) == ("waits", [])
+    await roster.release(claim)
+    roster._serve(queue, [waits], "north", "a", answer[1:])
+    assert repr(roster).endswith("holding 0 claims>")
+    await put_back(roster, "1000", "1001")
+
+
+async def test_who_is_on_the_line_does_not_wait_for_a_release(own_redis: RedisServer, clock: SetClock) -> None:
+    async with open_shared_state(own_redis.url, timeout_seconds=60.0) as state:
+        roster = Roster(state, prefix="test:", clock=clock, lease_seconds=LEASE_SECONDS)
+        await roster.restore({})
+        await make_ready(roster, "1000")
+        claim = await claimed_now(roster, "t0")
+        own_redis.hang()
+        with trio.fail_after(30):
+            await roster.release(claim)
+        own_redis.go_on()
+        await put_back(roster, "1000")
 
 
 async def test_a_release_that_fails_leaves_it_to_the_lease(own_redis: RedisServer, clock: SetClock) -> None:

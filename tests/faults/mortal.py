@@ -116,7 +116,7 @@ def mark(point: str, death: Death) -> None:
         case "answered":
             _at_phase(Phase.WAITING, death)
         case "claimed":
-            _after(Roster, "claim_for", lambda claims, *_: bool(claims), death)
+            _at_phase(Phase.CONNECTING, death)
         case "bridge_asked":
             _at_bridge_asked(death)
         case "bridged":

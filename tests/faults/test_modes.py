@@ -174,3 +174,25 @@ async def a_long_look(redis_url: str) -> VirtualHouse:
 def test_an_offer_stands_as_long_as_its_countdown(redis_url: str) -> None:
     house = run_virtually(a_long_look, redis_url)
     assert [(cdr.disposition.value, cdr.agent) for cdr in house.cdrs()] == [("bridged", "1000")]
+
+
+async def redis_hangs_while_phones_ring(redis_url: str) -> VirtualHouse:
+    changes = {"gateways": {"carrier_a": {"scripts": [], "answer_delay": 1.0, "patience": 60.0}}}
+    async with VirtualHouse(redis_url, changes=changes).standing() as house:
+        await house.start()
+        numbers, agents = [number(0), number(1)], ["1000", "1001"]
+        message = '"tone_stream://%(1000,0,440)"'
+        await house.begin(numbers, agents, connect_seconds="1.0", abandoned_message=message, message_key_seconds="1")
+        await house.until(lambda: len(house.customers()) == 2, "ringing", 10)
+        house.redis_faults.down = Trouble.HANGING
+        await house.until(lambda: all(one.hung_up_at for one in house.customers()), "hung up", 60)
+        house.redis_faults.down = None
+        await comes_to_rest(house, 2)
+        # a second to find an agent in, one of message, one for the key, and what the wire takes
+        await check_at_rest(house, longest_wait_seconds=3.0 + 0.5)
+    return house
+
+
+def test_a_redis_that_hangs_makes_nobody_wait_longer_for_the_message(redis_url: str) -> None:
+    house = run_virtually(redis_hangs_while_phones_ring, redis_url)
+    assert outcomes(house)["abandoned"] == 2

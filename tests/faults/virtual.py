@@ -45,6 +45,7 @@ from dialer.errors import DialerError, OutcomeUnknownError, UnavailableError
 from dialer.esl.switch import SwitchAddress
 from dialer.metrics import Metrics
 from dialer.records import ledger as ledger_module
+from dialer.redis_scripts import Late
 from dialer.settings import Settings, parse_settings
 from dialer.shared_state import SharedState, unavailable
 from dialer.simulator.channel import Channel, Side
@@ -91,12 +92,19 @@ class Life:
     alive: bool = True
 
 
-async def _request(life: Life, faults: Faults, unknown: type[Exception], work: Callable[[], T]) -> T:
+async def _request(
+    life: Life, faults: Faults, unknown: type[Exception], work: Callable[[], T], late: Late | None = None
+) -> T:
     await trio.lowlevel.checkpoint()
     trouble = faults.next() if life.alive else Trouble.REFUSED
     if trouble is Trouble.HANGING:
-        with trio.CancelScope(shield=True):
-            await trio.sleep(TIMEOUT_SECONDS)
+        try:
+            with trio.CancelScope(shield=late is None):
+                await trio.sleep(TIMEOUT_SECONDS)
+        except trio.Cancelled:
+            if late is not None:
+                late(UnavailableError("it is away"))
+            raise
     if trouble in (Trouble.HANGING, Trouble.REFUSED) or not life.alive:
         raise UnavailableError("it is away")
     result = work()
@@ -120,17 +128,17 @@ class InlineState:
         self._life = life
         self.scripts = Prompt()
 
-    async def run(self, work: Callable[[redis.Redis], T]) -> T:
+    async def run(self, work: Callable[[redis.Redis], T], late: Late | None = None) -> T:
         try:
-            return await _request(self._life, self._faults, UnavailableError, lambda: work(self._client))
+            return await _request(self._life, self._faults, UnavailableError, lambda: work(self._client), late)
         except redis.ResponseError as error:
             raise unavailable(error, "virtual") from error
 
     def script(self, path: Path) -> Any:
         registered = self._client.register_script(path.read_text(encoding="utf-8"))
 
-        async def call(keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
-            return await self.run(lambda _client: registered(keys=keys, args=args))
+        async def call(keys: Sequence[str], args: Sequence[str | int | float], late: Late | None = None) -> Any:
+            return await self.run(lambda _client: registered(keys=keys, args=args), late)
 
         return call
 
