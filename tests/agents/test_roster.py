@@ -522,7 +522,7 @@ async def test_a_redis_that_hangs_keeps_nobody_waiting(own_redis: RedisServer, c
 
         async def wait(token: str, seconds: float) -> None:
             async with roster.claimed("north", "a", token, deadline=trio.current_time() + seconds) as claim:
-                served[token] = claim and claim.extension
+                served[token] = claim.extension if claim else None
 
         async with trio.open_nursery() as nursery:
             with trio.fail_after(30):  # half of what it would take Redis to be given up
