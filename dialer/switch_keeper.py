@@ -15,11 +15,11 @@ import structlog
 import trio
 
 from campaigns.leases import OpenAttempt
-from dialer.agents.agent import Agent
+from dialer.agents.agent import Agent, Phones
 from dialer.agents.nailed_up import NailedUpPhones
 from dialer.agents.presence import Presence
 from dialer.agents.roster import Claim
-from dialer.calls.recovery import hang_up_orphans, reconcile_legs, resolve_attempt
+from dialer.calls.recovery import hang_up_orphans, reconcile_legs, resolve_attempt, whose_leg
 from dialer.calls.snapshot import Snapshot, exists, take_snapshot
 from dialer.calls.trunk_watch import ask_lines, notice_line
 from dialer.calls.world import World
@@ -135,9 +135,13 @@ class SwitchKeeper:
         await ask_lines(world.gateways, switch)
         leftovers = await self._leftovers()
         self._presence.look_begins(switch.name)
+        lists_true_since = trio.current_time() - LIST_LAG_SECONDS
         snapshot = await take_snapshot(switch)
-        await reconcile_legs(world, switch, snapshot)
+        if not await reconcile_legs(world, switch, snapshot, true_since=lists_true_since):
+            self.doubt()
         agents = await world.roster.agents()
+        if not self._adopted:
+            agents = await self._remember_talks(leftovers, agents, snapshot)
         legs = {agent.extension: agent.leg for agent in agents if agent.node == world.node and agent.leg}
         owned = {*legs.values(), *(one.row.uuid for one in leftovers)}
         snapshot = await hang_up_orphans(world, switch, snapshot, owned)
@@ -152,6 +156,32 @@ class SwitchKeeper:
             world.doubts.pop(switch.name, None)
         self._looked_at = trio.current_time()
         self._phones.wake()
+
+    async def _remember_talks(
+        self, leftovers: list[OpenAttempt], agents: list[Agent], snapshot: Snapshot
+    ) -> list[Agent]:
+        """Tells a Redis who talks that lost its data while no daemon was there: the legs know whose they are.
+
+        Without it a phone would be rung, and its agent sent to another call, in the middle of a conversation.
+        """
+        switch, roster = self.switch, self._world.roster
+        claimed, free = {one.token for one in agents}, {one.extension: one for one in agents if not one.token}
+        talks: dict[str, Agent] = {}
+        legs: dict[str, str] = {}
+        for uuid in (one.row.uuid for one in leftovers if one.row.uuid not in claimed):
+            leg = snapshot.bridged_with.get(uuid)
+            agent = free.get(await whose_leg(switch, leg)) if leg is not None else None
+            if leg is not None and agent is not None:
+                talks[uuid] = agent
+                if agent.phones is Phones.NAILED_UP:
+                    legs[agent.extension] = leg
+        if not talks:
+            return agents
+        log.warning("conversations_remembered", switch=switch.name, attempts=len(talks))
+        await roster.remember_talks({uuid: agent.extension for uuid, agent in talks.items()})
+        for extension, leg in legs.items():  # after that: a leg that is known and free is sent to
+            await roster.change(extension, leg=leg, leg_switch=switch.name)
+        return await roster.agents()
 
     async def _forget_lost_legs(self, agents: list[Agent], snapshot: Snapshot) -> None:
         """Agents of other daemons whose leg is gone are not sent to: their own daemon may be gone as well."""

@@ -114,6 +114,40 @@ def test_an_agents_own_call_that_begins_during_a_look_counts(redis_url: str, mon
     told(redis_url, story)
 
 
+def test_a_conversation_that_has_just_ended_is_not_revived_by_an_older_list(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(house: VirtualHouse) -> None:
+        await house.begin([number(0)], ["1000"])
+        switch = house.daemon.switches["fs"]
+        while not talking(house):  # noqa: ASYNC110 - virtual time
+            await trio.sleep(0.01)
+        old = await take_snapshot(switch)
+        leg = (await agent_of(house)).leg
+        assert leg in old.bridged_with
+
+        def parked() -> bool:
+            known = house.daemon.world.live_calls.leg(leg)
+            return known is not None and known.parked
+
+        while not parked():  # noqa: ASYNC110 - virtual time
+            await trio.sleep(0.01)
+        assert not talking(house)
+        looks: list[float] = []
+
+        async def older_at_first(switch: Any) -> Any:
+            looks.append(trio.current_time())
+            return old if len(looks) == 1 else await take_snapshot(switch)
+
+        monkeypatch.setattr(switch_keeper, "take_snapshot", older_at_first)
+        await house.daemon.keepers[0]._look(house._nursery)
+        assert parked()
+        await house.until(lambda: len(looks) == 2, "looked at again", 5)
+        assert parked()
+
+    told(redis_url, story)
+
+
 def test_a_doubt_outlives_a_look_that_fails(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(house: VirtualHouse) -> None:
         looks: list[float] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 from sqlalchemy import text
 
@@ -112,6 +113,34 @@ def test_every_conversation_of_a_full_house_is_adopted(redis_url: str) -> None:
                 await house.daemon.desk.agent_hangup(extension)
             await house.until(lambda: house.finished, "closed")
             assert {cdr.disposition.value for cdr in house.cdrs()} == {"bridged"}
+
+    run_virtually(story)
+
+
+@pytest.mark.parametrize("phones", ["nailed_up", "on_demand"])
+def test_conversations_are_known_though_redis_lost_its_data_while_no_daemon_was_there(
+    redis_url: str, phones: str
+) -> None:
+    async def story() -> None:
+        async with VirtualHouse(redis_url).standing() as house:
+            await house.start()
+            await house.begin([number(0, 8), number(1)], ["1000"], phones=f'"{phones}"', wrap_up_seconds="5.0")
+            await house.until(lambda: any(one.partner is not None for one in house.customers()), "talking")
+            await house.kill()
+            house.lose_redis_data()
+            await house.start()
+            await trio.sleep(20)
+            (customer,) = house.customers()
+            assert customer.partner is not None
+            assert [one.number for one in house.switch.channels.values()].count("1000") == 1
+            (agent,) = [one for one in await house.agents() if one.campaign]
+            assert (state_of(agent), agent.token) == (AgentState.ON_CALL, customer.uuid)
+            house.switch.hang_up(customer.uuid)
+            await house.until(lambda: len(house.cdrs()) == 1, "closed")
+            (agent,) = [one for one in await house.agents() if one.campaign]
+            assert state_of(agent) is AgentState.WRAP_UP
+            await house.until(lambda: house.finished, "all called")
+            assert [(cdr.disposition.value, cdr.agent) for cdr in house.cdrs()] == [("bridged", "1000")] * 2
 
     run_virtually(story)
 

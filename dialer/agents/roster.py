@@ -439,6 +439,11 @@ class Roster:
         self._mark = mark
         self._tell_freed()
 
+    async def remember_talks(self, extensions: Mapping[str, str]) -> None:
+        """Tells a Redis that lost its data of conversations (extensions by token) of which nobody could tell it."""
+        self._held |= {token: _Held(extension, bridged=True) for token, extension in extensions.items()}
+        await self.restore({})
+
     async def renew(self, tokens: Sequence[str]) -> None:
         """Puts off the end of the leases of `tokens`."""
         await self._do("renew", self._lease_ms, *tokens)

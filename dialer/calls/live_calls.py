@@ -6,6 +6,7 @@ State moves on events by uuid, never on "the next event".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -23,6 +24,7 @@ class LegWatch:
         self.switch = switch
         # When our own reader saw that the leg may be bridged: what our own latency is counted from.
         self.bridgeable_seen_at: float | None = None
+        self.changed_at = -math.inf  # trio's time
         self._followers = 0
         self._changed = trio.Event()
 
@@ -38,6 +40,7 @@ class LegWatch:
         if leg == self.leg:
             return
         self.leg = leg
+        self.changed_at = trio.current_time()
         if self.bridgeable_seen_at is None and leg.bridgeable:
             self.bridgeable_seen_at = trio.current_time()
         changed, self._changed = self._changed, trio.Event()

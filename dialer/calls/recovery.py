@@ -48,13 +48,15 @@ COMPLETE_SECONDS: Final = 2.0
 ON_ITS_WAY_SECONDS: Final = 1.0
 
 
-async def reconcile_legs(world: World, switch: Switch, snapshot: Snapshot) -> None:
+async def reconcile_legs(world: World, switch: Switch, snapshot: Snapshot, *, true_since: float) -> bool:
     """Brings every followed leg of `switch` in line with what the switch has.
 
     `show channels` and `show calls` lag behind by up to some hundred milliseconds: each leg is asked for by name
-    before it is given up, and a bridge is never taken away on a look, only added. Raises UnavailableError or
+    before it is given up, and a bridge is never taken away on a look, only added. False if the lists contradict what
+    was heard after trio's time `true_since`, and so may be older: another look tells. Raises UnavailableError or
     OutcomeUnknownError if the switch cannot be asked.
     """
+    contradicted: list[str] = []
     watches = [watch for watch in world.live_calls.on_switch(switch.name) if not watch.leg.ended]
 
     failures: list[UnavailableError | OutcomeUnknownError] = []
@@ -72,16 +74,16 @@ async def reconcile_legs(world: World, switch: Switch, snapshot: Snapshot) -> No
         if watch.leg != before:
             return  # an event has told more than the list, which is older
         now_us = microseconds(world.clock.now())
-        row = snapshot.channels.get(before.uuid)
-        other = snapshot.bridged_with.get(before.uuid, "")
         if not is_there:
             watch.become(before.gone(now_us))
-        elif other and not before.bridged:
-            watch.become(before.found(now_us, bridged_with=other))
-        elif row is not None and row.callstate == "ACTIVE":
-            parked_unseen = row.application == "park" and not (before.parked or before.bridged)
-            if parked_unseen or not before.bridgeable:
-                watch.become(before.found(now_us, bridged_with=before.bridged_with))
+            return
+        found = _as_listed(before, snapshot, now_us)
+        if found == before:
+            return
+        if watch.changed_at > true_since:
+            contradicted.append(before.uuid)
+        else:
+            watch.become(found)
 
     async with trio.open_nursery() as nursery:  # the commands are pipelined: a thousand legs take a second
         for watch in watches:
@@ -91,6 +93,22 @@ async def reconcile_legs(world: World, switch: Switch, snapshot: Snapshot) -> No
     vanished = sum(watch.leg.vanished for watch in watches)
     if vanished:
         log.warning("legs_vanished", switch=switch.name, legs=vanished)
+    if contradicted:
+        log.info("lists_are_older_than_events", switch=switch.name, legs=len(contradicted))
+    return not contradicted
+
+
+def _as_listed(leg: Leg, snapshot: Snapshot, now_us: int) -> Leg:
+    """`leg` as it is if the lists are right; itself if they tell nothing new. Pure."""
+    row = snapshot.channels.get(leg.uuid)
+    other = snapshot.bridged_with.get(leg.uuid, "")
+    if other and not leg.bridged:
+        return leg.found(now_us, bridged_with=other)
+    if row is not None and row.callstate == "ACTIVE":
+        parked_unseen = row.application == "park" and not (leg.parked or leg.bridged)
+        if parked_unseen or not leg.bridgeable:
+            return leg.found(now_us, bridged_with=leg.bridged_with)
+    return leg
 
 
 async def hang_up_orphans(world: World, switch: Switch, snapshot: Snapshot, owned: Collection[str]) -> Snapshot:
@@ -113,6 +131,19 @@ async def hang_up_orphans(world: World, switch: Switch, snapshot: Snapshot, owne
             log.debug("orphan_not_asked", error=str(error))
     channels = {uuid: row for uuid, row in snapshot.channels.items() if uuid not in orphans}
     return Snapshot(channels, snapshot.bridged_with)
+
+
+async def whose_leg(switch: Switch, uuid: str) -> str:
+    """The extension that the leg `uuid` was rung for by a dialer; empty if it was not, or is gone.
+
+    Raises UnavailableError or OutcomeUnknownError if the switch cannot be asked.
+    """
+    try:
+        extension = (await switch.run_command(GetVariable(uuid, "dialer_agent"))).strip()
+    except (CommandRefusedError, InputRefusedError) as error:
+        log.debug("leg_not_asked_for", leg=uuid, error=str(error))
+        return ""
+    return "" if extension == "_undef_" else extension
 
 
 async def resolve_attempt(
