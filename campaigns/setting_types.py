@@ -61,6 +61,12 @@ def _delay(value: object) -> object:
     return value
 
 
+def _no_folder(value: str) -> str:
+    if value.startswith("/") and value.partition("@@")[0].endswith("/"):
+        raise ValueError("should be the path of a file, not of a folder")
+    return value
+
+
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Zone = Annotated[str, AfterValidator(checked_zone)]
 Country = Annotated[str, AfterValidator(_country)]
@@ -71,7 +77,9 @@ Delay = Annotated[float | Literal["never"], BeforeValidator(_delay)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 GatewayName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 # What reaches FreeSWITCH as an application's argument (dialer/esl/commands.py); a test holds the grammars equal.
-Sound = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:;/@+*#%()!&?~=,-]+$", max_length=500)]
+Sound = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_.:;/@+*#%()!&?~=,-]+$", max_length=500), AfterValidator(_no_folder)
+]
 Dialable = Annotated[str, Field(pattern=r"^\+?[0-9]{2,15}$")]
 Key = Annotated[str, Field(pattern=r"^[0-9*#]?$")]
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=500)]  # for people to read, in one line

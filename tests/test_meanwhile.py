@@ -375,16 +375,6 @@ def test_one_number_that_two_trunks_refuse_parks_neither(redis_url: str) -> None
 # Whatever a definition says, the daemon lives on.
 
 
-def test_a_sound_that_cannot_be_a_file_is_told_and_keeps_only_its_campaign(redis_url: str) -> None:
-    async def story(house: VirtualHouse) -> None:
-        await house.begin([number(0, 8)], ["1000"], waiting_sound='"/"')
-        running = house.daemon.campaigns._running
-        await house.until(lambda: any("waiting_sound" in one.runner.reason for one in running.values()), "told")
-        assert not house.customers()
-
-    told(redis_url, story)
-
-
 @pytest.mark.parametrize("talks", [True, False])
 def test_a_key_for_a_campaign_of_another_version_ends_nothing(redis_url: str, talks: bool) -> None:
     async def story(house: VirtualHouse) -> None:

@@ -10,7 +10,7 @@ import trio
 from campaigns.campaign import Campaign
 from campaigns.sound_files import sound_files
 from dialer.calls.world import World
-from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableError
+from dialer.errors import OutcomeUnknownError, UnavailableError
 from dialer.esl.commands import FileExists
 from dialer.esl.link import CommandRefusedError
 
@@ -26,8 +26,6 @@ async def why_mute(campaign: Campaign, switch: str, world: World) -> str:
         if now_seconds >= looked_at + LOOK_AGAIN_SECONDS[is_there]:
             try:
                 answer = await world.switches[switch].run_command(FileExists(path))
-            except InputRefusedError as error:
-                return f"{setting} names what cannot be a file: {error}"
             except (UnavailableError, OutcomeUnknownError, CommandRefusedError) as error:
                 return f"the switch {switch!r} was asked for the file {path} and did not say: {error}"
             is_there = answer.strip() == "true"

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from campaigns.campaign import Campaign, Sound
+from campaigns.sound_files import sound_files
 from dialer.calls.leg import Leg
 from dialer.calls.message import apology, broadcast_message
 from dialer.calls.originate import agent_call, customer_call, message_call, play
@@ -29,12 +33,22 @@ def campaign(**changes: object) -> Campaign:
 
 
 def pattern_of(annotated: object) -> str:
-    (field,) = annotated.__metadata__  # type: ignore[attr-defined]
+    field = annotated.__metadata__[0]  # type: ignore[attr-defined]
     return next(str(one.pattern) for one in field.metadata if getattr(one, "pattern", None))
 
 
 def test_a_sound_a_campaign_accepts_is_one_that_can_be_sent() -> None:
     assert pattern_of(Sound) == f"^{commands._ARGUMENT.pattern}$"
+
+
+@given(st.from_regex(r"/[A-Za-z0-9_./@]*", fullmatch=True))
+def test_a_sound_file_a_campaign_accepts_can_be_asked_for(sound: str) -> None:
+    try:
+        accepted = campaign(waiting_sound=sound)
+    except ValidationError:
+        return
+    for path in sound_files(accepted).values():
+        commands.FileExists(path)
 
 
 def test_a_recordings_directory_that_is_accepted_can_be_sent() -> None:

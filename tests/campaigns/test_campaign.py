@@ -139,6 +139,8 @@ def test_everything_wrong_is_said_at_once_with_place_value_and_what_would_be_rig
         (LEAST + '"a\\nb" = 1', r"'a\nb' = 1: there is no such setting"),
         (LEAST + "connect_seconds = 0.4", "connect_seconds = 0.4: should be greater than or equal to 0.5"),
         (LEAST + "connect_seconds = nan", "connect_seconds"),
+        (LEAST + 'waiting_sound = "/"', 'waiting_sound = "/": should be the path of a file, not of a folder'),
+        (LEAST + 'abandoned_message = "/sounds/@@8000"', "not of a folder"),
         (LEAST + "ring_seconds = 121", "less than or equal to 120"),
         (LEAST.replace('["a"]', '["a", "a"]'), "each gateway once"),
         (LEAST.replace('["a"]', '["a\\nb"]'), "gateways[0]"),
