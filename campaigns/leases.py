@@ -276,6 +276,17 @@ def open_attempts_of(session: Session, node: str) -> Sequence[OpenAttempt]:
     return [OpenAttempt(attempt, _lease_again(attempt, lead)) for attempt, lead in found]
 
 
+def left_by_others(session: Session, node: str, opened_before: datetime) -> Mapping[str, int]:
+    """How many attempts each other node than `node` has begun before `opened_before` and not closed."""
+    found = session.exec(
+        select(AttemptRow.node, func.count())
+        .where(col(AttemptRow.closed_at).is_(None), AttemptRow.node != node, AttemptRow.opened_at < opened_before)
+        .group_by(AttemptRow.node)
+        .order_by(AttemptRow.node)
+    )
+    return dict(found.all())
+
+
 def _lease_again(attempt: AttemptRow, lead: LeadRow) -> Lease:
     return lease_of(
         lead,

@@ -3,7 +3,7 @@
 run_daemon
 ├─ database, Redis                       context managers: last closed
 └─ services                              links and everything that keeps house
-   ├─ switch × n, presence, roster, wrap-up, gateways, pacing, loop lag, door, signals
+   ├─ switch × n, presence, roster, wrap-up, gateways, pacing, clock check, loop lag, door, signals
    └─ phones                             nailed-up legs: need links to hang up
       └─ calls                           attempts, outlive their campaign's runner
          └─ dialing                      campaign runners: first to stop
@@ -36,6 +36,7 @@ from dialer.calls.world import World
 from dialer.campaign_desk import CampaignDesk
 from dialer.campaign_runner import CampaignLease
 from dialer.clock import Clock, SystemClock
+from dialer.clock_check import ClockCheck
 from dialer.desk import Desk
 from dialer.door import serve_door
 from dialer.errors import ConfigurationError, UnavailableError
@@ -130,7 +131,14 @@ class Daemon:
             )
             for one in settings.switch
         }
-        self.roster = Roster(state, prefix=prefix, clock=clock, lease_seconds=calls.agent_lease_seconds)
+        self.clock_check = ClockCheck(state, clock)
+        self.roster = Roster(
+            state,
+            prefix=prefix,
+            clock=clock,
+            lease_seconds=calls.agent_lease_seconds,
+            clock_is_right=lambda: not self.clock_check.trouble,
+        )
         self.gateways = Gateways(
             settings.gateway, state, prefix=prefix, clock=clock, lease_seconds=calls.slot_lease_seconds
         )
@@ -147,6 +155,7 @@ class Daemon:
             live_calls=LiveCalls(),
             ledger=self.ledger,
             metrics=self.metrics,
+            clock_check=self.clock_check,
         )
         self.pacing = PacingDesk(database, clock)
         self.roster.watch(self.pacing)
@@ -168,12 +177,14 @@ class Daemon:
         door = self.settings.door
         _prefer_the_event_loop()
         await self.ledger.replay()
+        await self.clock_check.check()
         await self._restore_agents()  # before anybody can ask for something at the door
         async with trio.open_nursery() as services:
             if handle_signals:
                 services.start_soon(partial(obey_signals, stop, on_hangup=self._reload_and_tell))
             services.start_soon(self.metrics.watch_loop_lag)
             services.start_soon(self.ledger.keep_house)
+            services.start_soon(self.clock_check.run)
             services.start_soon(self._keep_agents)
             services.start_soon(self.gateways.keep_house)
             services.start_soon(self.pacing.keep_house)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import structlog
 from sqlmodel import Session
 
-from campaigns import audit, outcomes, store
+from campaigns import audit, leases, outcomes, store
 from campaigns.database import Database
 from campaigns.tables import AgentLoginRow
 from dialer.agents.agent import AgentState, Phones, Wants
@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 # What agents have said is shown for so long.
 LATELY: Final = timedelta(hours=1)
+# A conversation may take long; this is told to people, and nothing else.
+LEFT_OPEN_AFTER: Final = timedelta(hours=2)
 
 
 class Desk:
@@ -183,6 +185,8 @@ class Desk:
         rows = await self._database.read(store.list_campaigns)
         since = self._world.clock.now() - LATELY
         said = await self._database.read(lambda session: outcomes.latest_by_agent(session, since))
+        before = self._world.clock.now() - LEFT_OPEN_AFTER
+        left = await self._database.read(lambda session: leases.left_by_others(session, self._world.node, before))
         gateways = [
             {
                 "name": gateway.name,
@@ -216,5 +220,7 @@ class Desk:
             "offers": self._offers.report(),
             "gateways": gateways,
             "database_trouble": self._ledger_trouble(),
+            "clock_trouble": self._world.clock_check.trouble,
+            "left_open": dict(left),
             "metrics": self._world.metrics.summary(),
         }

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -68,6 +69,11 @@ class SharedState:
             return await trio.to_thread.run_sync(work, self._client, limiter=self._limiter)
         except (redis.ConnectionError, redis.TimeoutError, redis.ResponseError) as error:
             raise self._translate(error) from error
+
+    async def time(self) -> datetime:
+        """What the clock of Redis' machine says. Raises UnavailableError when Redis is away."""
+        seconds, microseconds = await self.run(lambda client: client.time())
+        return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=microseconds)
 
     def _translate(self, error: Exception) -> UnavailableError:
         return unavailable(error, self._where)

@@ -119,6 +119,13 @@ def status_view(status: dict[str, Any]) -> RenderableType:
     parts.append(latencies)
     if status["database_trouble"]:
         parts.append(Text(f"results cannot be written: {status['database_trouble']}", "bold red"))
+    if status["clock_trouble"]:
+        parts.append(Text(f"nothing is dialed: {status['clock_trouble']}", "bold red"))
+    for node, attempts in status["left_open"].items():
+        told = (
+            f"{attempts} calls of the node {node!r} are open for hours: has it gone? A daemon of that name ends them"
+        )
+        parts.append(Text(told, "yellow"))
     return Group(*parts)
 
 

@@ -29,6 +29,8 @@ def status(pacing: dict[str, Any] | None) -> dict[str, Any]:
         "offers": [],
         "metrics": {},
         "database_trouble": "",
+        "clock_trouble": "",
+        "left_open": {},
     }
 
 
@@ -103,6 +105,12 @@ def test_a_trunk_says_what_is_wrong_with_it(changes: dict[str, Any], state: str)
     ]
     assert line.split()[:5] == ["carrier_a", "fs", "3", "50", "10"]
     assert state in line
+
+
+def test_what_another_node_left_and_a_wrong_clock_are_told() -> None:
+    text = status_text({**status(None), "left_open": {"b": 7}, "clock_trouble": "the clock is 47 s ahead"})
+    assert "7 calls of the node 'b' are open for hours" in text
+    assert "nothing is dialed: the clock is 47 s ahead" in text
 
 
 def test_what_agents_said_of_their_conversations() -> None:

@@ -179,6 +179,29 @@ def test_agents_of_a_daemon_that_is_gone_are_not_sent_to_without_their_phones(re
     run_virtually(story)
 
 
+def test_what_a_node_left_is_told_and_ended_by_whoever_takes_its_name(redis_url: str) -> None:
+    async def story() -> None:
+        async with VirtualHouse(redis_url).standing() as house:
+            await house.start()
+            await house.begin([number(0, 8)], AGENTS[:1], retries="{ max_attempts = 1 }")
+            await house.until(lambda: any(one.partner for one in house.customers()), "talks")
+            await house.kill()
+            own = house.settings
+            house.settings = own.model_copy(update={"node": "other"})
+            await house.start()
+            assert (await house.daemon.desk.status())["left_open"] == {}
+            await trio.sleep(2 * 3600 + 60)
+            assert (await house.daemon.desk.status())["left_open"] == {"test": 1}
+            await house.kill()
+            house.settings = own
+            await house.start()
+            await house.until(lambda: house.finished, "ended")
+            assert (await house.daemon.desk.status())["left_open"] == {}
+            assert len(house.cdrs()) == 1
+
+    run_virtually(story)
+
+
 def test_a_clock_that_was_set_back_before_a_restart_hides_no_open_attempt(redis_url: str) -> None:
     async def story() -> None:
         async with VirtualHouse(redis_url).standing() as house:

@@ -108,11 +108,21 @@ class _Queue:
 class Roster:
     """All agents. Every method raises UnavailableError when Redis is away."""
 
-    def __init__(self, state: SharedState, *, prefix: str, clock: Clock, lease_seconds: float) -> None:
+    def __init__(
+        self,
+        state: SharedState,
+        *,
+        prefix: str,
+        clock: Clock,
+        lease_seconds: float,
+        clock_is_right: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`clock_is_right` says whether other daemons' leases can be judged by `clock`."""
         self._state = state
         self._script = state.script(Path(__file__).with_name("agents.lua"))
         self._prefix = prefix
         self._clock = clock
+        self._clock_is_right = clock_is_right
         self._lease_ms = int(lease_seconds * 1000)
         self._held: dict[str, _Held] = {}
         # Which life of Redis' data this daemon has told what it knows; another one has forgotten it.
@@ -402,7 +412,7 @@ class Roster:
                 held.told = True
         lease_seconds, since_seconds = self._lease_ms / 1000, trio.current_time() - self._renewed_at
         jumped = bool(watch.jump_seconds())
-        if jumped or since_seconds > lease_seconds / 2 + AWAY_SECONDS:
+        if jumped or since_seconds > lease_seconds / 2 + AWAY_SECONDS or not self._clock_is_right():
             # Others may not have renewed theirs yet either.
             self._leases_end_at = trio.current_time() + lease_seconds / 2
         if jumped or since_seconds > lease_seconds / 3:

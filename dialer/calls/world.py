@@ -16,6 +16,7 @@ from dialer.agents.roster import Roster
 from dialer.calls.gateway import Gateways
 from dialer.calls.live_calls import LiveCalls
 from dialer.clock import Clock
+from dialer.clock_check import ClockCheck
 from dialer.esl.switch import Switch
 from dialer.metrics import Metrics
 from dialer.pacing.throttle import Throttle
@@ -63,6 +64,7 @@ class World:
     live_calls: LiveCalls
     ledger: Ledger
     metrics: Metrics
+    clock_check: ClockCheck
     throttle: Throttle = attrs.field(factory=Throttle)
     # Why a switch that is there may not be as it is believed to be, until it has been looked at.
     doubts: dict[str, str] = attrs.field(factory=dict)

@@ -122,7 +122,8 @@ class Prompt:
 class InlineState:
     """SharedState without threads."""
 
-    def __init__(self, client: redis.Redis, faults: Faults, life: Life) -> None:
+    def __init__(self, client: redis.Redis, faults: Faults, life: Life, time: Callable[[], datetime]) -> None:
+        self._time = time
         self._client = client
         self._faults = faults
         self._life = life
@@ -133,6 +134,9 @@ class InlineState:
             return await _request(self._life, self._faults, UnavailableError, lambda: work(self._client), late)
         except redis.ResponseError as error:
             raise unavailable(error, "virtual") from error
+
+    async def time(self) -> datetime:
+        return await self.run(lambda _client: self._time())
 
     def script(self, path: Path) -> Any:
         registered = self._client.register_script(path.read_text(encoding="utf-8"))
@@ -240,6 +244,7 @@ class VirtualHouse:
         self.client = _client(redis_url)
         self.engine = _empty_database()
         self.clock = TrioClock(start)
+        self.redis_ahead = timedelta()
         self.rng = random.Random(seed)
         scenario = Scenario.model_validate(merged(merged(QUICK, {"phones": PHONES}), changes or {}))
         self.switch = SimulatedSwitch(scenario, rng=random.Random(seed), now=self.clock.now)
@@ -267,6 +272,10 @@ class VirtualHouse:
         finally:
             self.lose_redis_data()
 
+    def redis_time(self) -> datetime:
+        """What the clock of Redis' machine says."""
+        return self.clock.now() + self.redis_ahead
+
     # The daemon's lives.
 
     async def start(self) -> None:
@@ -274,7 +283,7 @@ class VirtualHouse:
         assert not self._life.alive
         self.lives += 1
         self._life, self._scope, self._stop, self._over = Life(), trio.CancelScope(), trio.Event(), trio.Event()
-        state = InlineState(self.client, self.redis_faults, self._life)
+        state = InlineState(self.client, self.redis_faults, self._life, self.redis_time)
         database = InlineDatabase(self.engine, self.database_faults, self._life)
         self.daemon = Daemon(
             self.settings,
