@@ -37,6 +37,7 @@ BRIDGE_SECONDS: Final = 0.07
 # Trunks that turn calls away, and not a few.
 FAILURES_WATCHED_SECONDS: Final = 60.0
 FAILURES_JUDGED: Final = 20
+_MAY_WANT_AN_AGENT: Final = UNDECIDED | {Phase.WAITING}
 # These keep a campaign from using agents that others of its team might use.
 _WANTS_NO_AGENTS: Final = frozenset({HeldBy.LEADS, HeldBy.HOURS, HeldBy.CHANNELS})
 
@@ -49,10 +50,27 @@ class Team:
 
     def __init__(self) -> None:
         self.campaigns: dict[int, CampaignPacing] = {}
+        # Campaigns that have gone to another team, and their calls that were placed for agents of this one.
+        self._left: dict[int, tuple[CampaignPacing, frozenset[str]]] = {}
         self.supplies: dict[str, Supply] = {}
         self.occupancy: defaultdict[str, Occupancy] = defaultdict(Occupancy)
         self.learned: SupplyState | None = None  # by a former life
         self.turn = trio.Lock()
+
+    def leave(self, campaign_id: int) -> None:
+        """The campaign has gone to another team; its calls that are out by now still want agents of this one."""
+        pacing = self.campaigns.pop(campaign_id, None)
+        if pacing is not None:
+            self._left[campaign_id] = pacing, pacing.open_calls()
+
+    def calling(self) -> list[CampaignPacing]:
+        """The campaigns whose calls may want these agents."""
+        self._left = {
+            campaign_id: (pacing, calls)
+            for campaign_id, (pacing, calls) in self._left.items()
+            if campaign_id not in self.campaigns and not calls.isdisjoint(pacing.open_calls())
+        }
+        return [*self.campaigns.values(), *(pacing for pacing, _ in self._left.values())]
 
     def supply(self, switch: str) -> Supply:
         """The agents on `switch`."""
@@ -134,9 +152,9 @@ class CampaignPacing:
         """To be held from a decision until its calls are placed."""
         return self._team.turn
 
-    def open_calls(self, switch: str) -> tuple[int, int]:
+    def team_calls(self, switch: str) -> tuple[int, int]:
         """Calls on `switch` that ring, and that wait, of all campaigns that share the agents."""
-        demands = [pacing.demand(switch) for pacing in self._team.campaigns.values()]
+        demands = [pacing.demand(switch) for pacing in self._team.calling()]
         return sum(one.ringing for one in demands), sum(one.waiting for one in demands)
 
     def windows(self) -> tuple[Answered, ...]:
@@ -237,7 +255,7 @@ class CampaignPacing:
         campaign = self.campaign
 
         def others() -> Sequence[Demand]:
-            rest = [pacing for pacing in self._team.campaigns.values() if pacing is not self]
+            rest = [pacing for pacing in self._team.calling() if pacing is not self]
             return [pacing.demand(switch) for pacing in rest if pacing.open_here(switch)]
 
         # A person whose verdict took longest has the least time left.
@@ -251,6 +269,10 @@ class CampaignPacing:
             least_agents=campaign.predictive_least_agents,
             others=others,
         )
+
+    def open_calls(self) -> frozenset[str]:
+        """The calls that nobody talks on yet."""
+        return frozenset(uuid for uuid, phase in self._phases.items() if phase in _MAY_WANT_AN_AGENT)
 
     def open_here(self, switch: str) -> int:
         """Calls on `switch` that may still want an agent."""

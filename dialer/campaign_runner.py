@@ -225,9 +225,9 @@ class CampaignRunner:
         Calls are counted before and after the agents, and the larger count is taken: a call that takes its agent in
         between would otherwise be missing while its agent still counts as idle, and one call too many be placed.
         """
-        ringing, waiting = self.pacing.open_calls(switch)
+        ringing, waiting = self.pacing.team_calls(switch)
         idle_agents = await self._world.roster.idle_count(self.campaign.team_name, switch)
-        ringing_after, waiting_after = self.pacing.open_calls(switch)
+        ringing_after, waiting_after = self.pacing.team_calls(switch)
         if ringing_after + waiting_after > ringing + waiting:
             ringing, waiting = ringing_after, waiting_after
         self.idle_agents += idle_agents

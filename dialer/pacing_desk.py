@@ -61,7 +61,8 @@ class PacingDesk:
         known = self._campaigns.get(campaign_id)
         if known is not None:
             for other in self._teams.values():
-                other.campaigns.pop(campaign_id, None)
+                if other is not team:
+                    other.leave(campaign_id)
             known.redefine(campaign, team, purse)
             if not known.running:  # it was not counted meanwhile
                 await known.count(self._database)

@@ -83,7 +83,7 @@ def test_predictive_dials_ahead_of_agents_once_it_has_learned(redis_url: str) ->
         ahead: list[int] = []
 
         def seen() -> bool:
-            ringing, _ = pacing(house).open_calls("fs")
+            ringing, _ = pacing(house).team_calls("fs")
             idle = sum(house.client.zcard(key) for key in house.client.scan_iter(f"{house.prefix}idle:*"))
             ahead.append(ringing - idle)
             tables = pacing(house).demand("fs").tables
@@ -113,7 +113,7 @@ def test_with_too_few_agents_predictive_is_progressive(redis_url: str) -> None:
 
         def seen() -> bool:
             nonlocal most
-            most = max(most, sum(pacing(house).open_calls("fs")) if house.daemon.pacing.known(1) else 0)
+            most = max(most, sum(pacing(house).team_calls("fs")) if house.daemon.pacing.known(1) else 0)
             return trio.current_time() > 900
 
         await house.until(seen, "a quarter of an hour", 1000)
@@ -198,7 +198,7 @@ def test_campaigns_of_a_team_share_agents_by_priority(redis_url: str) -> None:
             nonlocal most
             if house.daemon.pacing.known(2) is None:
                 return False
-            most = max(most, sum(pacing(house).open_calls("fs")))
+            most = max(most, sum(pacing(house).team_calls("fs")))
             left = "SELECT count(*) FROM lead WHERE campaign_id = 2 AND status = 'new'"
             return not house.rows(left)[0][0]
 
@@ -266,7 +266,7 @@ def test_at_the_limit_every_mode_is_progressive(redis_url: str) -> None:
 
         def seen() -> bool:
             nonlocal most
-            most = max(most, sum(pacing(house).open_calls("fs")) if house.daemon.pacing.known(1) else 0)
+            most = max(most, sum(pacing(house).team_calls("fs")) if house.daemon.pacing.known(1) else 0)
             return trio.current_time() > 120
 
         await house.until(seen, "two minutes", 200)
@@ -320,7 +320,7 @@ def test_calls_that_ring_are_not_forgotten_when_the_campaign_is_redefined(redis_
         await redefine(house, retries="{ max_attempts = 1 }", ring_seconds="25")
         await trio.sleep(3)
         assert pacing(house).campaign.ring_seconds == 25
-        assert pacing(house).open_calls("fs") == (len(TEN), 0)
+        assert pacing(house).team_calls("fs") == (len(TEN), 0)
         assert house.switch.statistics().originated == len(TEN)
 
     in_virtual_time(redis_url, story, PEOPLE)
@@ -382,7 +382,7 @@ def test_calls_that_ring_when_previews_begin_find_their_agents(redis_url: str) -
         add_people(house, 100)
         await house.begin_running()
         known = house.daemon.pacing.known
-        await house.until(lambda: (one := known(1)) is not None and one.open_calls("fs")[0] > 7, "calls ring")
+        await house.until(lambda: (one := known(1)) is not None and one.team_calls("fs")[0] > 7, "calls ring")
         await redefine(house, mode='"preview"', preview_seconds="30", wrap_up_seconds="5", **ONCE)
         await trio.sleep(25)
         (found,) = house.rows("SELECT count(*), sum(abandoned) FROM cdr WHERE abandoned IS NOT NULL")

@@ -257,3 +257,24 @@ async def test_days_pass_for_a_campaign_that_stands_still(tmp_path: Path, autoju
             await trio.sleep(90)
             nursery.cancel_scope.cancel()
         assert (pacing.report()["abandoned_day"], pacing.report()["abandoned_month"]) == (0, 4)
+
+
+async def test_calls_of_a_campaign_that_moves_to_another_team_are_seen_by_the_team_they_were_placed_for(
+    tmp_path: Path,
+) -> None:
+    one, other = (campaign(name, team='"sales"') for name in ("one", "other"))
+    async with stored(tmp_path, one, other) as (database, clock):
+        desk = PacingDesk(database, clock)
+        mine, theirs = await desk.of(1, one), await desk.of(2, other)
+        first, second = call_in(Phase.RINGING), call_in(Phase.RINGING)
+        second.uuid = "later"
+        mine.placed(cast(Attempt, first))
+        assert theirs.team_calls("fs") == (1, 0)
+        await desk.of(1, one.model_copy(update={"team": "support"}))
+        mine.placed(cast(Attempt, second))
+        assert theirs.team_calls("fs")[0] >= 1
+        for first.phase in (Phase.WAITING, Phase.CONNECTING, Phase.TALKING):
+            mine.moved(cast(Attempt, first))
+        assert (theirs.team_calls("fs"), mine.team_calls("fs")) == ((0, 0), (1, 0))
+        await desk.of(1, one)  # and back again
+        assert theirs.team_calls("fs") == (1, 0)

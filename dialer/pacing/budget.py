@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import attrs
 
@@ -28,6 +29,8 @@ BALANCE_MOST: Final = 25.0
 BALANCE_LEAST: Final = -50.0
 BALANCE_WANTED: Final = 1.5
 _EXPONENT_LEAST, _EXPONENT_MOST = -9.0, 1.0
+# Whoever paces says again and again what is to be expected. One who was stopped does not; no call rings for longer.
+_EXPECTED_SECONDS: Final = 120.0
 # Where nothing is risked, or all is, the slow integral would grow without end.
 _OFFSET_LEAST, _OFFSET_MOST = -9.0, -1.5
 
@@ -52,6 +55,7 @@ class Budget:
         self.balance = 0.0
         self._live_answers: float | None = None  # in the shortest window, if it rolls
         self._offset = FIRST_OFFSET
+        self._expected: WeakKeyDictionary[object, tuple[float, float]] = WeakKeyDictionary()
         if state is not None:
             self.restore(state)
 
@@ -83,6 +87,18 @@ class Budget:
         """So many have answered in each window that counts."""
         rolls = max(live_answers) > min(live_answers)  # the shorter one has lost some
         self._live_answers = min(live_answers) if rolls else None
+
+    def expect(self, who: object, abandoned: float, now_seconds: float) -> None:
+        """Of the calls that ring for `who`, one of those who share the budget, so many are likely to be abandoned."""
+        self._expected[who] = abandoned, now_seconds
+
+    def expected(self, now_seconds: float, *, but: object = None) -> float:
+        """How many are likely to be abandoned of all that ring now, `but` those that ring for one of them."""
+        return sum(
+            abandoned
+            for who, (abandoned, at) in self._expected.items()
+            if who is not but and now_seconds - at <= _EXPECTED_SECONDS
+        )
 
     @property
     def target(self) -> float:

@@ -30,15 +30,22 @@ class Ratio:
         answers = self._demand.answers(view.now_seconds)
         to_come, each = float(answers.mean[-1]), float(answers.fresh[-1])
         self._budget.sees([window.live for window in view.windows])
+        at_risk_elsewhere = self._budget.expected(view.now_seconds, but=self)
+
+        def at_risk(more: int) -> float:
+            return max(0.0, to_come + more * each - idle)
 
         def spent(more: int) -> bool:
-            at_risk = max(0.0, to_come + more * each - idle)
-            return any(self._budget.is_spent(one.live, one.abandoned, at_risk) for one in view.windows)
+            expected = at_risk_elsewhere + at_risk(more)
+            return any(self._budget.is_spent(one.live, one.abandoned, expected) for one in view.windows)
+
+        self._budget.expect(self, at_risk(0), view.now_seconds)
 
         if spent(0):
             limit = f"{self._budget.limit:.1%} of those who answer may be abandoned"
             return clipped(floor, f"progressive: no more than {limit}", HeldBy.BUDGET, view)
         wanted = max(floor, int(self._calls_per_agent * idle) - view.ringing)
         calls = floor + bisect_left(range(floor + 1, wanted + 1), True, key=spent)
+        self._budget.expect(self, at_risk(calls), view.now_seconds)
         reason = f"{self._calls_per_agent:g} calls for each of {view.idle_agents} idle agents, {view.ringing} ring"
         return clipped(calls, reason, HeldBy.AGENTS, view)

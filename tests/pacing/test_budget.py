@@ -178,3 +178,19 @@ def test_a_state_that_has_grown_without_end_is_not_taken_over_as_it_is() -> None
     budget.restore(BudgetState(balance=-4_000.0, offset=-300.0))
     assert budget.state().balance >= -50.0
     assert budget.state().offset >= -9.0
+
+
+def test_what_is_to_be_expected_of_all_who_share_a_budget() -> None:
+    class Pacer:
+        pass
+
+    budget, one, other = Budget(), Pacer(), Pacer()
+    budget.expect(one, 1.5, 100.0)
+    budget.expect(other, 2.0, 130.0)
+    assert budget.expected(130.0) == 3.5
+    assert budget.expected(130.0, but=one) == 2.0
+    budget.expect(one, 0.5, 131.0)
+    assert budget.expected(131.0) == 2.5
+    assert budget.expected(131.0 + 119.5) == 0.5  # the other was stopped, and nothing rings for so long
+    del one
+    assert budget.expected(132.0) == 2.0  # a pacer that is no more

@@ -248,6 +248,18 @@ def test_whatever_is_wrong_it_is_progressive(
     assert words in decision.reason
 
 
+def test_what_rings_for_others_of_the_budget_counts_against_its_limit() -> None:
+    nobody_idle = attrs.evolve(BUSY, idle=0)
+    budget, close = BUSY.budget(), nobody_idle.view(windows=(Answered(1_000, 15),))
+    mine, others = nobody_idle.pacer(budget=budget), nobody_idle.pacer(budget=budget)
+    assert mine.decide(close).held_by is not HeldBy.BUDGET
+    budget.expect(others, 7.0, NOW)
+    assert mine.decide(close).held_by is HeldBy.BUDGET
+    at_first = budget.expected(NOW, but=others)
+    assert mine.decide(close).held_by is HeldBy.BUDGET
+    assert budget.expected(NOW, but=others) < at_first  # what rang is gone by and by, and no more is risked
+
+
 @pytest.mark.parametrize("unknown", ["calls", "answers", "talks", "agents"])
 def test_a_cold_start_is_progressive(unknown: str) -> None:
     rings, talks = learned()

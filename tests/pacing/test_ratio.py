@@ -74,6 +74,14 @@ def test_what_rings_already_counts_against_the_limit() -> None:
     assert Ratio(3.0, demand, Budget()).decide(close).held_by is HeldBy.BUDGET
 
 
+def test_what_rings_for_others_of_the_budget_counts_too() -> None:
+    budget, close = Budget(), view(5, windows=(Answered(1_000, 15),))
+    assert Ratio(3.0, Demand(), budget).decide(close).held_by is HeldBy.AGENTS
+    others = Ratio(3.0, Demand(), budget)
+    budget.expect(others, 7.0, close.now_seconds)
+    assert Ratio(3.0, Demand(), budget).decide(close).held_by is HeldBy.BUDGET
+
+
 counts = st.integers(0, 30)
 
 
