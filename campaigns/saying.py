@@ -105,10 +105,10 @@ class _Saying:
         self._session.add(row)
         self._session.flush()
         told = f"{attempt.number} is {chosen.title or chosen.name}"
+        rest = self._let_rest(chosen)
         if chosen.then == "do_not_call":
             by_agent(attempt.number, attempt.uuid, self._campaign, said.agent, said.said_at).write(self._session)
             told += ", and on the do-not-call list"
-        rest = self._let_rest(chosen)
         if rest is not None:
             told += f", and is left alone until {self._shown(rest.until)}"
         if callback_at is not None:

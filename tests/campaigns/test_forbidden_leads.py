@@ -24,8 +24,9 @@ from campaigns.list_import import ImportOptions, import_list
 from campaigns.recycle import History, Tried, next_step
 from campaigns.retries import NextNumber, Retries
 from campaigns.rules.callable import RuleBook
+from campaigns.rules.refusal import Rest
 from campaigns.store import close_attempt
-from campaigns.suppression_store import NewEntry, Scope, add_entries
+from campaigns.suppression_store import NewEntry, Scope, add_entries, let_rest, rest_no_more
 from campaigns.tables import LeadRow
 
 from .conftest import CAMPAIGN, NOON, TRUNKS, Filled, cdr_of, fill, lead_values, slots, take, until_another_waits
@@ -269,5 +270,30 @@ async def test_a_lead_whose_number_is_just_coming_off_a_list_keeps_its_place(
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(one.write, take_off)
+            nursery.start_soon(look)
+        assert await called(one, filled) == [FIRST]
+
+
+async def test_a_refusal_that_is_just_taken_back_rests_nobody(postgres_url: str) -> None:
+    async with open_database(postgres_url, node=None) as one, open_database(postgres_url, node=None) as two:
+        filled = await lead_with(one, FIRST)
+        rest = Rest(None, NOON + timedelta(days=30))
+        await one.write(lambda session: let_rest(session, FIRST, rest, attempt="a", now=NOON))
+        removed, looked = threading.Event(), threading.Event()
+
+        def take_back(session: Session) -> None:
+            gone = rest_no_more(session, FIRST, None, attempt="a")
+            assert [one.pattern for one in gone] == [FIRST]
+            forbidden_leads.allowed_again(session, gone, NOON)
+            removed.set()
+            assert looked.wait(60)
+
+        async def look() -> None:
+            await trio.to_thread.run_sync(removed.wait)
+            assert await called(two, filled) == []
+            looked.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.write, take_back)
             nursery.start_soon(look)
         assert await called(one, filled) == [FIRST]
