@@ -193,7 +193,7 @@ def let_rest(session: Session, number: str, rest: Rest, *, attempt: str, now: da
 
 
 def rest_no_more(session: Session, number: str, seller: str | None, *, attempt: str) -> Sequence[Gone]:
-    """It was no refusal, what was said in `attempt`: its entry goes, if there is one. No lead may be locked by then."""
+    """It was no refusal, what was said in `attempt`: its entry goes, if there is one. No lead may be locked yet."""
     scope, scope_name = scope_of(seller)
     row = _exact(session, number, scope, scope_name)
     if row is None or (row.source, row.reason) != (refusal.SOURCE, _refused_in(attempt)):

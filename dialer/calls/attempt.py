@@ -63,8 +63,8 @@ COMPLETE_SECONDS: Final = 2.0
 # How long a call is waited for whose switch is away before its outcome is called unknown.
 UNKNOWN_SECONDS: Final = 60.0
 DISARM_AGAIN_SECONDS: Final = 0.2
-# Whoever is on the line does not wait longer for Redis to hear that an agent's phone is silent.
-PAUSE_SECONDS: Final = 1.0
+# Nobody on the line waits longer for Redis to hear what became of an agent.
+TELL_SECONDS: Final = 1.0
 
 
 class Phase(Enum):
@@ -370,7 +370,7 @@ class Attempt:
             return False  # it was not the agent who did not answer
         self._world.metrics.counts["agent_phones_unanswered"] += 1
         self._log.warning("agent_phone_unanswered", agent=claim.extension, cause=agent_leg.leg.cause)
-        with contextlib.suppress(UnavailableError), trio.move_on_after(PAUSE_SECONDS):
+        with contextlib.suppress(UnavailableError), trio.move_on_after(TELL_SECONDS):
             # or the next person would wait for the same silent phone
             await self._world.roster.change(claim.extension, wants=Wants.PAUSE)
         return False
@@ -460,7 +460,8 @@ class Attempt:
             await self._ask(Kill(self.uuid, "ALLOTTED_TIMEOUT"))
 
     async def _say_bridged(self, claim: Claim) -> None:
-        with contextlib.suppress(UnavailableError):  # whoever keeps house says it again
+        # To the end, however short the talk; with Redis away whoever keeps house says it again.
+        with trio.CancelScope(shield=True), trio.move_on_after(TELL_SECONDS), contextlib.suppress(UnavailableError):
             await self._world.roster.bridged(claim)
 
     def _note_talk(self, claim: Claim, agent_leg: LegWatch) -> None:
