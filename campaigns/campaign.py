@@ -158,7 +158,8 @@ class Campaign(Settings):
     record: bool = False
     """Record both sides from the bridge on. Ask your lawyer first."""
     timezone: Zone | None = None
-    """One zone for all calling hours, like Europe/Berlin; left out, the zones of each number."""
+    """One zone for all calling hours, like Europe/Berlin; left out, the zones of each number. Under a profile of the
+    law, unless exempt.calling_hours lifts its hours, only for numbers of which nobody knows where they are."""
     windows: tuple[CallingHours, ...] = Field(
         default=(CallingHours(days=("mon", "tue", "wed", "thu", "fri", "sat"), start=time(9), end=time(20)),),
         min_length=1,
@@ -265,7 +266,14 @@ class Campaign(Settings):
 
     def zones_of(self, zones: tuple[str, ...]) -> tuple[str, ...]:
         """The zones whose wall clocks count for a number that may be in `zones`."""
-        return (self.timezone,) if self.timezone is not None else zones
+        if self.timezone is None or (zones and self._callee_decides):
+            return zones
+        return (self.timezone,)
+
+    @property
+    def _callee_decides(self) -> bool:
+        """Whether the law asks for the clock of whoever is called."""
+        return self.profile != "none" and not self.exempt.calling_hours
 
 
 def parse_campaign(text: str, source: str) -> Campaign:

@@ -183,8 +183,8 @@ def lease_of(
 def send(session: Session, uuid: str, book: RuleBook, now: datetime) -> bool:
     """Note that the offered attempt `uuid` is about to be sent; False if it must not be.
 
-    It may have been closed or returned, or its number may have come onto a do-not-call list since it was offered:
-    then the caller returns it.
+    It may have been closed or returned, its lead withdrawn, or its number have come onto a do-not-call list since it
+    was offered: then the caller returns it.
     """
     attempt = session.get(AttemptRow, uuid, with_for_update=True)
     if attempt is None or attempt.closed_at is not None:
@@ -194,7 +194,7 @@ def send(session: Session, uuid: str, book: RuleBook, now: datetime) -> bool:
     if suppression.forbidding(entries, attempt.number, campaign=campaign.name, seller=campaign.seller, now=now):
         return False
     lead = session.get_one(LeadRow, attempt.lead_id)
-    if not book.place_verdict(zones_from_json(lead.zones), lead.region, now).allowed:
+    if lead.put_off_by == WITHDRAWN or not book.place_verdict(zones_from_json(lead.zones), lead.region, now).allowed:
         return False
     attempt.offered = False
     session.add(attempt)

@@ -21,6 +21,7 @@ from campaigns.database import Database, open_database
 from campaigns.disposition import Disposition
 from campaigns.hopper import lease
 from campaigns.lead import LeadStatus, Queue
+from campaigns.lead_changes import withdraw_lead
 from campaigns.leases import Lease, Leased, return_unsent, send
 from campaigns.passed_by import PassedBy
 from campaigns.recycle import History, next_step
@@ -257,6 +258,22 @@ async def test_what_was_offered_is_not_sent_once_it_is_on_a_list(database: Datab
     await forbid(database, offered.number)
     book = RuleBook(preview, filled.id)
     assert not await database.write(lambda s: send(s, offered.uuid, book, NOON))
+
+
+async def test_what_was_offered_is_not_sent_once_it_is_withdrawn(database: Database) -> None:
+    preview = CAMPAIGN.model_copy(update={"mode": "preview"})
+    filled = await fill(database, 1, campaign=preview)
+    (offered,) = (await ask(database, filled, 1)).leases
+
+    def withdraw(session: Session) -> None:
+        lead = session.get_one(LeadRow, offered.lead_id)
+        assert not withdraw_lead(session, "spring", lead, who="me", now=NOON)
+
+    await database.write(withdraw)
+    assert not await database.write(lambda s: send(s, offered.uuid, RuleBook(preview, filled.id), NOON))
+    await database.write(lambda s: return_unsent(s, [offered.uuid], NOON))
+    lead = await database.read(lambda s: s.get_one(LeadRow, offered.lead_id))
+    assert (lead.status, lead.attempts) == (LeadStatus.WITHDRAWN, 0)
 
 
 # Caps.

@@ -23,7 +23,7 @@ def forbidding(
 ) -> Iterator[str]:
     """The names of the rules that forbid a call to `lead` at `now`. Of the profile no rule is lifted."""
     law = profiles()[campaign.profile]
-    zones = (campaign.timezone,) if campaign.timezone else lead.zones
+    zones = _zones(campaign, lead)
     if lead.attempts >= campaign.retries.max_attempts and lead.callback_at is None:
         yield "attempts"
     if not zones:
@@ -74,7 +74,7 @@ def full_gateway(
 ) -> bool:
     """Whether `gateway` has had its most calls to the lead's number."""
     through = [call for call in calls if call.gateway == gateway]
-    zones = (campaign.timezone,) if campaign.timezone else lead.zones
+    zones = _zones(campaign, lead)
     return any(
         _is_full(cap, campaign, campaign_id, lead, through, zones, now)
         for cap in campaign.caps
@@ -99,6 +99,13 @@ def _within(window: CallingHours, wall: datetime) -> bool:
 def _is_holiday(day: date, region: str) -> bool:
     country, _, part = region.partition("-")
     return day in holidays.country_holidays(country, subdiv=part or None, years=day.year)
+
+
+def _zones(campaign: Campaign, lead: Candidate) -> Sequence[str]:
+    lawful = campaign.profile != "none" and campaign.exempt.calling_hours == ""
+    if campaign.timezone and not (lawful and lead.zones):
+        return [campaign.timezone]
+    return lead.zones
 
 
 def _days(before: datetime, after: datetime, zone: str) -> int:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from campaigns.campaign import CallingHours, Campaign, Cap, Day, Retries
+from campaigns.campaign import CallingHours, Campaign, Cap, Day, Exempt, Retries
 from campaigns.rules.callable import RULES, RuleBook
 from campaigns.rules.candidate import Candidate, PastCall, SuppressionEntry
 from campaigns.rules.verdict import Verdict, gravest
@@ -21,6 +21,9 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 LEAD = Candidate(7, "+12125550100", ("America/New_York",), "US-NY", account="smith")
 LISTED = SuppressionEntry("+1212", True, "system", "", "a register", NOW + 2 * HOUR)
 CALL = PastCall(NOW - HOUR, 1, None, 7, "+12125550100", "smith", "a")
+
+
+LA = ("America/Los_Angeles",)
 
 
 def campaign(**settings: Any) -> Campaign:
@@ -38,7 +41,22 @@ def campaign(**settings: Any) -> Campaign:
         # a number that is nowhere
         ({}, {"zones": ()}, (), (), "zone", None),
         ({"timezone": "America/New_York"}, {"zones": ()}, (), (), "callable", NOW),
-        # hours and days
+        # hours and days; under a profile it is the callee's clock that counts, where it is known
+        ({"timezone": "America/New_York"}, {"zones": LA}, (), (), "callable", NOW),
+        ({"timezone": "America/New_York", "profile": "us_tsr"}, {"zones": LA}, (), (), "calling_hours", NOW + HOUR),
+        ({"timezone": "America/New_York", "profile": "us_tsr"}, {"zones": ()}, (), (), "callable", NOW),
+        (
+            {
+                "timezone": "America/New_York",
+                "profile": "us_tsr",
+                "exempt": Exempt(calling_hours="they asked for it"),
+            },
+            {"zones": LA},
+            (),
+            (),
+            "callable",
+            NOW,
+        ),
         ({}, {"zones": ("America/Los_Angeles",)}, (), (), "calling_hours", NOW + HOUR),
         ({}, {"callback_at": NOW, "zones": ("America/Los_Angeles",)}, (), (), "calling_hours", NOW + HOUR),
         ({"closed_days": (NOW.date(),)}, {}, (), (), "closed_day", NOW + 22 * HOUR),
@@ -169,6 +187,7 @@ def windows(draw: st.DrawFn) -> CallingHours:
 def campaigns(draw: st.DrawFn) -> Campaign:
     return campaign(
         profile=draw(st.sampled_from(["none", "us_tsr", "us_fl", "uk", "cn", "fr", "ca"])),
+        timezone=draw(st.none() | st.none() | st.sampled_from(ZONES)),
         windows=tuple(draw(st.lists(windows(), min_size=1, max_size=2))),
         caps=tuple(draw(st.lists(caps, max_size=2))),
         consent=draw(st.sampled_from(["none", "any", "written"])),
