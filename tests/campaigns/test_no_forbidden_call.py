@@ -183,7 +183,7 @@ def a_campaign(dice: random.Random) -> Campaign:
         name="spring",
         gateways=("a", "b"),
         country="US",
-        timezone=dice.choice([None, None, None, "America/Los_Angeles"]),
+        timezone="America/Los_Angeles" if start % 4 == 3 else None,
         profile=dice.choice(["none", "none", "none", "us_tsr", "us_fl", "uk", "cn", "fr", "ca"]),
         windows=(
             CallingHours(days=WEEK, start=time(start), end=time(start + dice.randrange(8, 12))),
@@ -247,7 +247,7 @@ def test_no_call_is_placed_at_a_moment_its_rules_forbid(empty: Engine, seed: int
 
 def test_these_stories_have_calls_and_reasons_against_them(empty: Engine) -> None:
     placed, rules = 0, set[str]()
-    for seed in range(20):
+    for seed in range(12):
         dice = random.Random(seed)
         with Session(empty) as session:
             campaign, of_leads = a_campaign(dice), [a_lead(dice) for _ in range(dice.randrange(2, 12))]
@@ -255,5 +255,5 @@ def test_these_stories_have_calls_and_reasons_against_them(empty: Engine) -> Non
             live(story, dice)
             placed += story.placed
             rules |= story.against
-    assert placed > 20 * 4
+    assert placed > 12 * 4
     assert rules >= {*RULES} - {ATTEMPTS}  # which is for a campaign whose manager has lowered it
