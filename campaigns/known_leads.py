@@ -33,6 +33,9 @@ class KnownByKey(Known):
     status: LeadStatus
     number: str
     numbers: str
+    zones: str
+    kind: str
+    region: str | None
     put_off_by: str | None
 
     @property
@@ -80,7 +83,10 @@ def known_keys(
     return found
 
 
-_KEY_COLUMNS: Final = ("external_key", "id", "campaign_id", "list_id", "status", "number", "numbers", "put_off_by")
+_KEY_COLUMNS: Final = (
+    *("external_key", "id", "campaign_id", "list_id", "status"),
+    *("number", "numbers", "zones", "kind", "region", "put_off_by"),
+)
 
 
 def _known_by_key(where: ColumnElement[bool]) -> Select[Any]:

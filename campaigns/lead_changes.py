@@ -17,7 +17,7 @@ from sqlmodel import Session, col, select
 from campaigns import audit, forbidden_leads, staging, store
 from campaigns.campaign import Campaign
 from campaigns.known_leads import UniqueIn, known_numbers
-from campaigns.lead import WITHDRAWN, LeadStatus, numbers_from_json
+from campaigns.lead import WITHDRAWN, LeadNumber, LeadStatus, numbers_from_json
 from campaigns.list_rows import PRIORITIES, StagedLead
 from campaigns.numbers import Number, parse_number
 from campaigns.staging import Counts, Terms
@@ -90,11 +90,12 @@ def change_lead(
     busy = lead.status is LeadStatus.DIALING
     moves = bool(details.numbers) or details.timezone is not None
     if moves and not busy:
-        known = [one.number for one in numbers_from_json(lead.numbers)] or [lead.number]
-        staged = _as_staged(attrs.evolve(details, numbers=details.numbers or known), definition)
-        if staged.number != known[0]:
+        before_numbers = staging.all_numbers(lead)
+        numbers = details.numbers or [one.number for one in before_numbers]
+        staged = _as_staged(attrs.evolve(details, numbers=numbers), definition, before_numbers)
+        if staged.number != before_numbers[0].number:
             _check_free(session, lead, staged.number, unique_in)
-        for name, value in staging.number_values(staged, lead.number).items():
+        for name, value in staging.number_values(staged, lead.number, before_numbers).items():
             setattr(lead, name, value)
         if lead.put_off_by is not None:
             lead.due_at = now  # of where it is now, the rule may say otherwise
@@ -176,14 +177,17 @@ def list_name_of(session: Session, lead: LeadRow) -> str:
     return session.get_one(LeadListRow, lead.list_id).name
 
 
-def _as_staged(details: LeadDetails, campaign: Campaign) -> StagedLead:
+def _as_staged(details: LeadDetails, campaign: Campaign, before: Sequence[LeadNumber] = ()) -> StagedLead:
     if details.timezone is not None and not is_zone(details.timezone):
         raise InputRefusedError(f"{details.timezone!r} is not a time zone: it should be one like Europe/Berlin")
     _check_priority(details.priority)
     numbers = {number.e164: number for number in (parse_number(text, campaign.country) for text in details.numbers)}
     if not numbers:
         raise InputRefusedError("a lead needs a number")
-    placed = [[number.e164, list(_zones(number, details)), number.kind, number.region] for number in numbers.values()]
+    known = {one.number: one.zones for one in before}
+    placed = [
+        [number.e164, list(_zones(number, details, known)), number.kind, number.region] for number in numbers.values()
+    ]
     for number, zones, _, _ in placed:
         if not zones and campaign.timezone is None:
             raise InputRefusedError(
@@ -200,11 +204,14 @@ def _as_staged(details: LeadDetails, campaign: Campaign) -> StagedLead:
         external_key=details.key,
         account=details.account,
         priority=details.priority,
+        says_zones=details.timezone is not None,
     )
 
 
-def _zones(number: Number, details: LeadDetails) -> tuple[str, ...]:
-    return number.zones if details.timezone is None else (details.timezone,)
+def _zones(number: Number, details: LeadDetails, known: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    if details.timezone is not None:
+        return (details.timezone,)
+    return known.get(number.e164, number.zones)
 
 
 def _check_priority(priority: int | None) -> None:

@@ -44,6 +44,9 @@ class StagedLead(msgspec.Struct, array_like=True, frozen=True, gc=False):
     consent_evidence: str | None = None
     callback_at: datetime | None = None
     list_name: str | None = None  # None: the import's own
+    # Whether the list itself says so, and it was not only taken from the number.
+    says_zones: bool = False
+    says_region: bool = False
 
 
 class Refusal(msgspec.Struct, array_like=True, frozen=True):
@@ -190,8 +193,9 @@ class RowReader:
             _json.encode(fields).decode(),
             key,
         )
+        says_zones, says_region = bool(where.zones), where.region is not None
         if not self._more:
-            return StagedLead(*lead)
+            return StagedLead(*lead, says_zones=says_zones, says_region=says_region)
         place = zones or ((self._task.timezone,) if self._task.timezone else ())
         return StagedLead(
             *lead,
@@ -201,6 +205,8 @@ class RowReader:
             consent_evidence=self._text(cells, "consent_evidence"),
             callback_at=self._moment(cells, "callback_at", place),
             list_name=self._text(cells, "list", _LONGEST_LIST),
+            says_zones=says_zones,
+            says_region=says_region,
         )
 
     def _number(self, value: str, where: _Where) -> Number:

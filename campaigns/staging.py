@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import attrs
 from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, text, update
@@ -28,7 +28,15 @@ from sqlmodel import Session, SQLModel, col
 
 from campaigns import forbidden_leads, lead_lists, store, suppression_store
 from campaigns.known_leads import KnownByKey, UniqueIn, known_keys, known_numbers
-from campaigns.lead import LeadNumber, LeadStatus, Queue, number_columns, numbers_from_json, zones_from_json
+from campaigns.lead import (
+    LeadNumber,
+    LeadStatus,
+    Queue,
+    number_columns,
+    numbers_from_json,
+    numbers_to_json,
+    zones_from_json,
+)
 from campaigns.list_rows import StagedLead, unpack
 from campaigns.tables import CampaignRow, ImportRow, SuppressionRow
 from dialer.errors import InputRefusedError
@@ -447,23 +455,60 @@ def _update_of(known: KnownByKey, lead: StagedLead, now: datetime) -> _Update:
     The numbers of a lead in a call stay as they are: what becomes of it at the end is told by them. The number whose
     turn it is keeps it, if the lead still has it.
     """
+    before = all_numbers(known)
     # A list without a column for consent or account does not take away what is known of them.
     values = {name: value for name in _DETAILS if (value := getattr(lead, name)) is not None}
     if not known.is_busy:
-        values |= number_values(lead, known.number)
+        values |= number_values(lead, known.number, before)
         if known.put_off_by is not None:
             values["due_at"] = now  # a rule has put it off; of where it is now, the rule may say otherwise
-    others = known.numbers != lead.numbers or (lead.numbers == "[]" and known.number != lead.number)
+    others = [one.number for one in before] != [one.number for one in all_numbers(lead)]
     return _Update(known.id, {**values, "updated_at": now}, others)
 
 
-def number_values(lead: StagedLead, current: str) -> dict[str, object]:
-    """The columns of a lead that has the numbers of `lead`; `current` keeps its turn, if it is among them."""
+class HasNumbers(Protocol):
+    """What a lead tells of its numbers; a LeadRow does, and so does one on its way in."""
+
+    @property
+    def number(self) -> str: ...
+    @property
+    def zones(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def region(self) -> str | None: ...
+    @property
+    def numbers(self) -> str: ...
+
+
+def all_numbers(lead: HasNumbers) -> tuple[LeadNumber, ...]:
+    """All numbers of `lead`, in their order."""
     alone = LeadNumber(lead.number, zones_from_json(lead.zones), lead.kind, lead.region)
-    numbers = numbers_from_json(lead.numbers) or (alone,)
+    return numbers_from_json(lead.numbers) or (alone,)
+
+
+def number_values(lead: StagedLead, current: str, before: Sequence[LeadNumber]) -> dict[str, object]:
+    """The columns of a lead that has the numbers of `lead` and had those `before`.
+
+    `current` keeps its turn, if it is among them. Where a number is stays known if `lead` only takes it from the
+    number: another list has said it.
+    """
+    known = {one.number: one for one in before}
+    numbers = [_where_it_was(one, known.get(one.number), lead) for one in all_numbers(lead)]
     place = next((place for place, one in enumerate(numbers) if one.number == current), 0)
-    first_number = lead.number if len(numbers) > 1 else None
-    return {**number_columns(place, numbers[place]), "numbers": lead.numbers, "first_number": first_number}
+    several = len(numbers) > 1
+    return {
+        **number_columns(place, numbers[place]),
+        "numbers": numbers_to_json(numbers) if several else "[]",
+        "first_number": lead.number if several else None,
+    }
+
+
+def _where_it_was(number: LeadNumber, before: LeadNumber | None, lead: StagedLead) -> LeadNumber:
+    if before is None:
+        return number
+    zones = number.zones if lead.says_zones else before.zones
+    return attrs.evolve(number, zones=zones, region=number.region if lead.says_region else before.region)
 
 
 def _run_updates(session: Session, updates: Sequence[_Update]) -> None:

@@ -166,6 +166,22 @@ async def test_a_change_keeps_what_it_does_not_name(database: Database) -> None:
     )
 
 
+async def test_a_lead_stays_where_its_list_said_it_is(database: Database) -> None:
+    await fill(database, 0)
+    await add(database, "8005550100", timezone="America/Los_Angeles")
+    await database.write(lambda s: s.execute(text("UPDATE lead SET region = 'US-FL'")))
+    assert await change(database, "1", timezone="America/Chicago")
+    (lead,) = await leads(database)
+    assert (lead.region, json.loads(lead.zones)) == ("US-FL", ["America/Chicago"])
+    assert await change(database, "1", numbers=["8005550100", "2125550101"])
+    (lead,) = await leads(database)
+    assert (lead.number, lead.region, json.loads(lead.zones)) == ("+18005550100", "US-FL", ["America/Chicago"])
+    assert [one[1::2] for one in json.loads(lead.numbers)] == [
+        [["America/Chicago"], "US-FL"],
+        [["America/New_York"], "US-NY"],
+    ]
+
+
 async def test_a_lead_in_a_call_keeps_its_numbers(database: Database) -> None:
     filled = await fill(database, 1)
     await take(database, filled, 1)

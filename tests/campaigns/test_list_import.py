@@ -480,6 +480,33 @@ async def test_by_key_leads_are_changed_but_never_their_status(database: Databas
     assert "there is no external key in this row" in nobody.refused[0].reason
 
 
+async def test_by_key_a_list_that_names_no_place_leaves_leads_where_they_were(database: Database, path: Path) -> None:
+    async def here() -> tuple[str, str | None, list[str]]:
+        (lead,) = await leads(database)
+        return lead.number, lead.region, json.loads(lead.zones)
+
+    await fill(database, 0)
+    florida = ["America/New_York", "America/Chicago"]
+    await bring_in(database, path, "id,number,state\nk1,2125550100,FL\n", by="key")
+    assert await here() == ("+12125550100", "US-FL", florida)
+    await bring_in(database, path, "id,number,name\nk1,2125550100,Ann\n", by="key")
+    assert await here() == ("+12125550100", "US-FL", florida)
+    await bring_in(database, path, "id,number,state\nk1,2125550100,\n", by="key")  # it has the column, and says nothing
+    assert await here() == ("+12125550100", "US-FL", florida)
+    await bring_in(database, path, "id,number,timezone\nk1,2125550100,America/Chicago\n", by="key")
+    assert await here() == ("+12125550100", "US-FL", ["America/Chicago"])
+    await bring_in(database, path, "id,number,phone 2\nk1,2125550100,2125550101\n", by="key")
+    (lead,) = await leads(database)
+    assert [one[1::2] for one in json.loads(lead.numbers)] == [
+        [["America/Chicago"], "US-FL"],
+        [["America/New_York"], "US-NY"],
+    ]
+    await bring_in(database, path, "id,number,state\nk1,2125550100,CA\n", by="key")
+    assert await here() == ("+12125550100", "US-CA", ["America/Los_Angeles"])
+    await bring_in(database, path, "id,number\nk1,3055550100\n", by="key")  # another number is where it is
+    assert await here() == ("+13055550100", "US-FL", ["America/New_York"])
+
+
 async def test_the_numbers_of_a_lead_in_a_call_stay(database: Database, path: Path) -> None:
     await fill(database, 0)
     await bring_in(database, path, "id,number,name\nk1,2125550100,Ann\n", by="key")
