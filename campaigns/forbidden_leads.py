@@ -19,7 +19,7 @@ from campaigns.many import many, one_of
 from campaigns.recycle import History, round_rest
 from campaigns.rules import refusal, suppression
 from campaigns.setting_types import NEVER
-from campaigns.suppression_store import Gone, Scope
+from campaigns.suppression_store import Gone, NewEntry, Scope
 from campaigns.tables import CampaignRow
 
 _lead = SQLModel.metadata.tables["lead"]
@@ -99,11 +99,11 @@ _MOVE: Final = (
 
 
 def allow(
-    session: Session, patterns: Sequence[str], *, scope: Scope, scope_name: str, now: datetime
+    session: Session, entries: Sequence[NewEntry], *, scope: Scope, scope_name: str, now: datetime
 ) -> Sequence[Gone]:
-    """Take `patterns` off the do-not-call list of that scope; those that were on it. Leads may be called again."""
+    """Take `entries` off the do-not-call list of that scope; those that were on it. Leads may be called again."""
     suppression_store.lock_removals(session)
-    gone = suppression_store.remove_entries(session, patterns, scope=scope, scope_name=scope_name)
+    gone = suppression_store.remove_entries(session, entries, scope=scope, scope_name=scope_name)
     allowed_again(session, gone, now)
     return gone
 

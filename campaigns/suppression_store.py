@@ -127,12 +127,15 @@ class Gone(NamedTuple):
     lasting: bool
 
 
-def remove_entries(session: Session, patterns: Sequence[str], *, scope: Scope, scope_name: str) -> Sequence[Gone]:
-    """Allow `patterns` again in that scope; those that were forbidden."""
+def remove_entries(session: Session, entries: Sequence[NewEntry], *, scope: Scope, scope_name: str) -> Sequence[Gone]:
+    """Allow what `entries` name again in that scope; those that were forbidden. A prefix is no number, nor it one."""
+    numbers = [one.pattern for one in entries if not one.is_prefix]
+    prefixes = [one.pattern for one in entries if one.is_prefix]
+    pattern, is_prefix = col(SuppressionRow.pattern), col(SuppressionRow.is_prefix)
     gone = session.connection().execute(
         delete(SuppressionRow)
         .where(
-            col(SuppressionRow.pattern).in_(patterns),
+            (pattern.in_(numbers) & ~is_prefix) | (pattern.in_(prefixes) & is_prefix),
             col(SuppressionRow.scope) == scope.value,
             col(SuppressionRow.scope_name) == scope_name,
         )
@@ -199,7 +202,7 @@ def rest_no_more(session: Session, number: str, seller: str | None, *, attempt: 
     if row is None or (row.source, row.reason) != (refusal.SOURCE, _refused_in(attempt)):
         return ()
     lock_removals(session)
-    return remove_entries(session, [number], scope=scope, scope_name=scope_name)
+    return remove_entries(session, [NewEntry(number)], scope=scope, scope_name=scope_name)
 
 
 def _refused_in(attempt: str) -> str:

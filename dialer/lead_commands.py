@@ -335,7 +335,7 @@ def leads_change(
     unique_in: UniqueOption = "campaign",
 ) -> None:
     """Change what is said of a lead. Numbers given take the place of all it has; of one in a call they stay."""
-    from campaigns.find_leads import Named, find_leads
+    from campaigns.find_leads import MOST_SHOWN, Named, find_leads
     from campaigns.lead_changes import LeadDetails, change_lead, locked_leads
 
     details = LeadDetails(number or (), _fields(field), key, account, priority, timezone)
@@ -347,7 +347,7 @@ def leads_change(
     async def change(database: Database) -> str:
         ids = await database.read(partial(find_leads, named=named, campaign=campaign))
         if len(ids) > 1:
-            shown = ", ".join(map(str, ids))
+            shown = ", ".join(map(str, ids[:MOST_SHOWN])) + (", …" if len(ids) > MOST_SHOWN else "")
             raise InputRefusedError(f"{len(ids)} leads are meant; say which by its id: {shown}")
         moved = await database.write(
             lambda session: change_lead(

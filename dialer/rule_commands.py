@@ -19,7 +19,7 @@ from campaigns import audit, explain, forbidden_leads, store, suppression_store
 from campaigns.campaign import zone_info
 from campaigns.database import Database
 from campaigns.explain import Explanation, Outline
-from campaigns.find_leads import Named, find_leads
+from campaigns.find_leads import MOST_SHOWN, Named, find_leads
 from campaigns.numbers import parse_number
 from campaigns.suppression_store import NewEntry, Scope
 from campaigns.tables import AuditRow, LeadRow, SuppressionRow
@@ -217,16 +217,17 @@ def dnc_remove(
 ) -> None:
     """Take numbers off a do-not-call list; leads that rest for it may be called again."""
     settings, (scope, name) = load_settings(config), _scope(seller, campaign)
-    patterns = [_entry(number, country).pattern for number in numbers]
+    entries = [_entry(number, country) for number in numbers]
     now, who = right_now(), audit.this_person()
 
     def remove(session: Session) -> int:
-        removed = forbidden_leads.allow(session, patterns, scope=scope, scope_name=name, now=now)
+        removed = forbidden_leads.allow(session, entries, scope=scope, scope_name=name, now=now)
         if not removed:
             raise InputRefusedError(f"none of them is on the list for {_shown(scope, name)}; see `dialer dnc check`")
         before = {"scope": _shown(scope, name), "reason": reason}
-        for pattern, *_ in removed:
-            audit.note(session, who=who, action="remove", kind="suppression", subject=pattern, now=now, before=before)
+        for one in removed:
+            subject = one.pattern + "*" * one.is_prefix
+            audit.note(session, who=who, action="remove", kind="suppression", subject=subject, now=now, before=before)
         return len(removed)
 
     removed = write(settings, remove)
@@ -322,7 +323,7 @@ def check_lead(
 def _explanations(
     session: Session, settings: Settings, named: Named, campaign: str | None, country: str | None, now: datetime
 ) -> list[Explanation]:
-    ids = find_leads(session, named, campaign, country=country, or_key=True)
+    ids = find_leads(session, named, campaign, country=country, or_key=True, most=MOST_SHOWN)
     trunks = {one.name: one.trunk() for one in settings.gateway}
     return [explain.explain(session, session.get_one(LeadRow, lead_id), trunks, now) for lead_id in ids]
 

@@ -27,7 +27,7 @@ from campaigns.rules.callable import RuleBook
 from campaigns.rules.refusal import Rest
 from campaigns.store import close_attempt
 from campaigns.suppression_store import NewEntry, Scope, add_entries, let_rest, rest_no_more
-from campaigns.tables import LeadRow
+from campaigns.tables import LeadRow, SuppressionRow
 
 from .conftest import CAMPAIGN, NOON, TRUNKS, Filled, cdr_of, fill, lead_values, slots, take, until_another_waits
 
@@ -42,16 +42,21 @@ async def lead_with(database: Database, *numbers: str) -> Filled:
 
 
 async def forbid(database: Database, *patterns: str, expires_at: datetime | None = None) -> None:
-    entries = [NewEntry(one.removesuffix("*"), is_prefix=one.endswith("*")) for one in patterns]
+    entries = entries_of(*patterns)
     whose = {"scope": Scope.SYSTEM, "scope_name": "", "source": "x", "added_by": "x"}
     await database.write(
         lambda session: add_entries(session, entries, now=NOON, expires_at=expires_at, **whose)  # type: ignore[arg-type]
     )
 
 
+def entries_of(*patterns: str) -> list[NewEntry]:
+    return [NewEntry(one.removesuffix("*"), is_prefix=one.endswith("*")) for one in patterns]
+
+
 async def allow(database: Database, *patterns: str) -> None:
+    entries = entries_of(*patterns)
     await database.write(
-        lambda session: forbidden_leads.allow(session, patterns, scope=Scope.SYSTEM, scope_name="", now=NOON)
+        lambda session: forbidden_leads.allow(session, entries, scope=Scope.SYSTEM, scope_name="", now=NOON)
     )
 
 
@@ -95,7 +100,7 @@ async def test_a_prefix_that_is_gone_frees_whoever_has_a_number_with_it(database
     filled = await lead_with(database, FIRST, SECOND)
     await forbid(database, FIRST, "+12125550*")
     assert await called(database, filled) == []
-    await allow(database, "+12125550")
+    await allow(database, "+12125550*")
     assert await called(database, filled) == [SECOND]
 
 
@@ -259,7 +264,7 @@ async def test_a_lead_whose_number_is_just_coming_off_a_list_keeps_its_place(
         removed, looked = threading.Event(), threading.Event()
 
         def take_off(session: Session) -> None:
-            forbidden_leads.allow(session, [FIRST], scope=Scope.SYSTEM, scope_name="", now=NOON)
+            forbidden_leads.allow(session, [NewEntry(FIRST)], scope=Scope.SYSTEM, scope_name="", now=NOON)
             removed.set()
             assert looked.wait(60)
 
@@ -297,3 +302,14 @@ async def test_a_refusal_that_is_just_taken_back_rests_nobody(postgres_url: str)
             nursery.start_soon(one.write, take_back)
             nursery.start_soon(look)
         assert await called(one, filled) == [FIRST]
+
+
+async def test_a_prefix_is_taken_off_by_its_star_alone_and_a_number_without_one(database: Database) -> None:
+    async def listed() -> set[tuple[str, bool]]:
+        rows = await database.read(lambda session: session.exec(select(SuppressionRow)).all())
+        return {(row.pattern, row.is_prefix) for row in rows}
+
+    for gone, left in ((FIRST, (FIRST, True)), (f"{FIRST}*", (FIRST, False))):
+        await forbid(database, FIRST, f"{FIRST}*")
+        await allow(database, gone)
+        assert await listed() == {left}

@@ -226,8 +226,9 @@ async def test_nobody_on_a_do_not_call_list_of_its_scope_is_leased(
     if forbids:
         assert leased.blocked == {"suppressed": 1}
         assert (await lead_of(database, 1)).status is LeadStatus.SUPPRESSED
+        entry = NewEntry(pattern.removesuffix("*"), is_prefix=pattern.endswith("*"))
         assert await database.write(
-            lambda s: forbidden_leads.allow(s, [pattern.removesuffix("*")], scope=scope, scope_name=name, now=NOON)
+            lambda s: forbidden_leads.allow(s, [entry], scope=scope, scope_name=name, now=NOON)
         )
         assert ids(await ask(database, filled, 1)) == [1]
 
@@ -246,7 +247,7 @@ async def test_who_was_put_off_for_an_entry_is_called_once_it_is_gone(database: 
     await forbid(database, "+12120000000", expires_at=NOON + timedelta(days=30))
     assert ids(await ask(database, filled, 1)) == []
     await database.write(
-        lambda s: forbidden_leads.allow(s, ["+12120000000"], scope=Scope.SYSTEM, scope_name="", now=NOON)
+        lambda s: forbidden_leads.allow(s, [NewEntry("+12120000000")], scope=Scope.SYSTEM, scope_name="", now=NOON)
     )
     assert ids(await ask(database, filled, 1)) == [1]
 

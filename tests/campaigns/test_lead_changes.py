@@ -25,7 +25,7 @@ from campaigns.staging import Counts, Terms
 from campaigns.tables import LeadRow
 from dialer.errors import InputRefusedError
 
-from .conftest import NOON, cdr_of, fill, take, until_another_waits
+from .conftest import NOON, cdr_of, fill, lead_values, take, until_another_waits
 
 LATER = NOON + timedelta(minutes=1)
 WHO = "ann"
@@ -180,6 +180,16 @@ async def test_a_lead_stays_where_its_list_said_it_is(database: Database) -> Non
         [["America/Chicago"], "US-FL"],
         [["America/New_York"], "US-NY"],
     ]
+
+
+async def test_all_leads_of_a_number_are_found_to_be_withdrawn(database: Database) -> None:
+    await fill(database, 0)
+    values = lead_values(1)(0) | {"number": "+12125550100"}
+    await add(database, "3055550100")  # which makes the list
+    await database.write(lambda s: s.add_all(LeadRow(**values, external_key=f"k{key}") for key in range(25)))
+    found = await database.read(lambda s: find_leads(s, Named("2125550100"), "spring"))
+    assert len(found) == 25
+    assert len(await database.read(lambda s: find_leads(s, Named("2125550100"), "spring", most=20))) == 20
 
 
 async def test_a_lead_in_a_call_keeps_its_numbers(database: Database) -> None:

@@ -491,7 +491,9 @@ async def test_by_key_a_list_that_names_no_place_leaves_leads_where_they_were(da
     assert await here() == ("+12125550100", "US-FL", florida)
     await bring_in(database, path, "id,number,name\nk1,2125550100,Ann\n", by="key")
     assert await here() == ("+12125550100", "US-FL", florida)
-    await bring_in(database, path, "id,number,state\nk1,2125550100,\n", by="key")  # it has the column, and says nothing
+    await bring_in(
+        database, path, "id,number,state\nk1,2125550100,\n", by="key"
+    )  # it has the column, and says nothing
     assert await here() == ("+12125550100", "US-FL", florida)
     await bring_in(database, path, "id,number,timezone\nk1,2125550100,America/Chicago\n", by="key")
     assert await here() == ("+12125550100", "US-FL", ["America/Chicago"])

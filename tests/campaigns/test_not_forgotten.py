@@ -117,7 +117,9 @@ async def test_who_comes_off_a_list_is_called_when_promised(
 
     await database.write(forbidden)
     await database.write(
-        lambda session: forbidden_leads.allow(session, [number], scope=Scope.SYSTEM, scope_name="", now=NOON)
+        lambda session: forbidden_leads.allow(
+            session, [NewEntry(number)], scope=Scope.SYSTEM, scope_name="", now=NOON
+        )
     )
     lead = await database.read(lambda session: session.exec(select(LeadRow)).one())
     assert (lead.status, lead.due_at, lead.callback_at) == (LeadStatus.NEW, NOON + due_at, callback_at)
