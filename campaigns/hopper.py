@@ -33,7 +33,7 @@ from campaigns.passed_by import PassedBy
 from campaigns.queues import Group, QueuedLead
 from campaigns.recycle import NO_HISTORY, History
 from campaigns.rules import refusal, suppression
-from campaigns.rules.callable import RuleBook
+from campaigns.rules.callable import ATTEMPTS, RuleBook
 from campaigns.rules.candidate import PastCall, SuppressionEntry
 from campaigns.rules.verdict import Verdict
 from campaigns.slots import Fit, Slot, Slots, needed_since
@@ -304,7 +304,7 @@ class Leasing:
         self._blocked[verdict.rule] += 1
         if verdict.rule in _BY_ENTRIES and not self._entries_stay:
             return  # one is being removed: the lead keeps its place, and the next to look knows what came of it
-        if verdict.rule == "attempts":  # the manager has lowered it since
+        if verdict.rule == ATTEMPTS:  # the manager has lowered it since
             self._exhausted.append(lead.lead_id)
         elif verdict.rule == suppression.RULE and verdict.allowed_at is None:
             self._forbidden.append(lead.lead_id)
@@ -343,7 +343,9 @@ class Leasing:
         for (moment, rule), ids in self._put_off.items():
             values = {"queue": None, "due_at": moment, "put_off_by": rule, "updated_at": self._now}
             queues.change(self._connection, ids, values)
-        exhausted = {"queue": None, "status": LeadStatus.EXHAUSTED, "updated_at": self._now}
+        # Why it ended: a higher number brings it back, see `store.reconsider`.
+        why = {"put_off_by": ATTEMPTS, "updated_at": self._now}
+        exhausted = {"queue": None, "status": LeadStatus.EXHAUSTED, **why}
         queues.change(self._connection, self._exhausted, exhausted)
         forbidden_leads.go_on(self._session, self._campaign, self._forbidden, self._now)
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import attrs
 from sqlalchemy import SmallInteger, String, bindparam, case, func, insert, text, tuple_, update
 from sqlmodel import Session, SQLModel, col, select
 
-from campaigns import outcomes, suppression_store
+from campaigns import forbidden_leads, outcomes, suppression_store
 from campaigns.abandonment_counts import count_call
 from campaigns.campaign import Campaign, CampaignStatus, dump, load
 from campaigns.disposition import UNCOUNTED, Disposition
 from campaigns.lead import WITHDRAWN, LeadStatus, Queue, number_columns, numbers_from_json
 from campaigns.recycle import NextStep
+from campaigns.rules.callable import ATTEMPTS
 from campaigns.tables import (
     RESTING,
     AgentLoginRow,
@@ -115,24 +116,34 @@ def lead_list(session: Session, campaign_row_id: int, name: str, now: datetime, 
 RECONSIDERED: Final = 2_000  # leads in one transaction: some 20 ms of the writer's time
 
 
-def reconsider(session: Session, campaign_row_id: int, now: datetime) -> int:
+def reconsider(session: Session, campaign_row_id: int, now: datetime, *, suppressed: bool = False) -> int:
     """Let the hopper look again at leads that a rule has put off, in a chunk; how many. None are left at 0.
 
-    Leads that rest after an attempt keep the moment they rest for: it is the outcome's own.
+    Those that a lower `max_attempts` has ended are among them, and with `suppressed` those on do-not-call lists,
+    which may have been somebody else's. Leads that rest after an attempt keep the moment they rest for: it is the
+    outcome's own.
     """
-    ids = session.scalars(
-        select(LeadRow.id)
-        .where(
-            LeadRow.campaign_id == campaign_row_id,
-            text(RESTING),
-            LeadRow.due_at > now,
-            col(LeadRow.put_off_by).is_not(None),
-        )
-        .limit(RECONSIDERED)
-    ).all()
+    mine = LeadRow.campaign_id == campaign_row_id
+    most = definition_of(session.get_one(CampaignRow, campaign_row_id)).retries.max_attempts
+    put_off = text(RESTING), LeadRow.due_at > now, col(LeadRow.put_off_by).is_not(None)
+    ids = _some(session, mine, *put_off)
     if ids:
         session.connection().execute(update(_lead).where(_lead.c.id.in_(ids)).values(due_at=now, updated_at=now))
+        return len(ids)
+    ended = LeadRow.status == LeadStatus.EXHAUSTED, LeadRow.put_off_by == ATTEMPTS, LeadRow.attempts < most
+    ids = _some(session, mine, *ended)
+    if ids:
+        again = {"status": LeadStatus.WAITING, "put_off_by": None, "due_at": now, "updated_at": now}
+        session.connection().execute(update(_lead).where(_lead.c.id.in_(ids)).values(again))
+    elif suppressed:
+        ids = _some(session, mine, LeadRow.status == LeadStatus.SUPPRESSED)
+        forbidden_leads.look_again(session, ids, now)
     return len(ids)
+
+
+def _some(session: Session, *which: Any) -> Sequence[int]:
+    found = session.scalars(select(LeadRow.id).where(*which).limit(RECONSIDERED)).all()
+    return [one for one in found if one is not None]
 
 
 def get_campaign(session: Session, name: str) -> CampaignRow:

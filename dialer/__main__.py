@@ -124,7 +124,10 @@ def _plays_here(campaign: Campaign, settings: Settings) -> bool:
 
 async def _keep_campaign(database: Database, campaign: Campaign, sounds: Sequence[SoundFile]) -> store.Saved:
     saved = await database.write(partial(_save_campaign, campaign=campaign, sounds=sounds))
-    look_again = partial(store.reconsider, campaign_row_id=saved.row.id or 0, now=right_now())
+    other_seller = saved.before is not None and saved.before.seller != campaign.seller
+    look_again = partial(
+        store.reconsider, campaign_row_id=saved.row.id or 0, now=right_now(), suppressed=other_seller
+    )
     looked_at = 1 if saved.changed else 0
     while looked_at:
         looked_at = await database.write(look_again)

@@ -30,6 +30,7 @@ from campaigns.store import (
     reconsider,
     set_campaign_status,
 )
+from campaigns.suppression_store import NewEntry, Scope, add_entries
 from dialer.errors import InputRefusedError
 
 from .conftest import CAMPAIGN, NOON, cdr_of, fill, take
@@ -204,6 +205,41 @@ async def test_new_calling_hours_reach_leads_that_were_put_off(database: Databas
     assert await database.write(lambda s: reconsider(s, filled.id, night)) == 3
     assert await database.write(lambda s: reconsider(s, filled.id, night)) == 0
     assert len(await take(database, filled, 3, night, campaign=open_now)) == 3
+
+
+async def test_leads_that_a_lower_number_of_attempts_has_ended_go_on_with_a_higher_one(database: Database) -> None:
+    filled = await fill(database, 1)
+    (one,) = await take(database, filled, 1)
+    await database.write(lambda s: close_attempt(s, cdr_of(one, filled.id), BUSY, LATER))
+    tomorrow = NOON + timedelta(days=1)
+    few, many = (
+        CAMPAIGN.model_copy(update={"retries": CAMPAIGN.retries.model_copy(update={"max_attempts": most})})
+        for most in (1, 5)
+    )
+    await database.write(lambda s: add_campaign(s, few, tomorrow))
+    assert await take(database, filled, 1, tomorrow, campaign=few) == []
+    assert (await lead_of(database, one.lead_id)).status is LeadStatus.EXHAUSTED
+    assert await database.write(lambda s: reconsider(s, filled.id, tomorrow)) == 0
+    await database.write(lambda s: add_campaign(s, many, tomorrow))
+    assert await database.write(lambda s: reconsider(s, filled.id, tomorrow)) == 1
+    assert [lease.attempt_no for lease in await take(database, filled, 1, tomorrow, campaign=many)] == [2]
+
+
+async def test_leads_that_were_on_the_list_of_another_seller_are_looked_at_again(database: Database) -> None:
+    acne, acme = (CAMPAIGN.model_copy(update={"seller": seller}) for seller in ("acne", "acme"))
+    filled = await fill(database, 2, campaign=acne)
+    for number, seller in (("+12120000000", "acne"), ("+12120000001", "acme")):
+        await database.write(
+            lambda s, number=number, seller=seller: add_entries(  # type: ignore[misc]
+                s, [NewEntry(number)], scope=Scope.SELLER, scope_name=seller, source="x", added_by="x", now=NOON
+            )
+        )
+    assert [lease.number for lease in await take(database, filled, 1, campaign=acne)] == ["+12120000001"]
+    await database.write(lambda s: add_campaign(s, acme, NOON))
+    assert await database.write(lambda s: reconsider(s, filled.id, NOON)) == 0
+    assert await database.write(lambda s: reconsider(s, filled.id, NOON, suppressed=True)) == 1
+    assert await database.write(lambda s: reconsider(s, filled.id, NOON, suppressed=True)) == 0
+    assert [lease.number for lease in await take(database, filled, 1, campaign=acme)] == ["+12120000000"]
 
 
 async def test_a_lead_that_rests_after_a_call_rests_on_whatever_the_rules(database: Database) -> None:
