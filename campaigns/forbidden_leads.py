@@ -5,19 +5,21 @@ A lead with several numbers goes on with the next that may be called; only witho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, bindparam, case, or_, select, update
 from sqlmodel import Session, SQLModel, col
 
 from campaigns import queues, suppression_store
 from campaigns.campaign import Campaign
-from campaigns.lead import LeadStatus, Queue, number_columns, numbers_from_json
+from campaigns.lead import LeadNumber, LeadStatus, Queue, number_columns, numbers_from_json
 from campaigns.many import many, one_of
 from campaigns.recycle import History, round_rest
 from campaigns.rules import refusal, suppression
+from campaigns.rules.candidate import SuppressionEntry
+from campaigns.rules.verdict import Verdict
 from campaigns.setting_types import NEVER
 from campaigns.suppression_store import Gone, NewEntry, Scope
 from campaigns.tables import CampaignRow
@@ -36,44 +38,63 @@ def suppressed_numbers(session: Session, campaign: Campaign, numbers: Sequence[s
 
     Of entries that end, the hopper knows until when.
     """
+    return _forbidden(session, campaign, numbers, now)[1]
+
+
+def _forbidden(
+    session: Session, campaign: Campaign, numbers: Sequence[str], now: datetime
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Those of `numbers` that `campaign` must not call now, and those of them that it must never call."""
     found = suppression_store.entries_for(session, numbers)
+
+    def of(entries: Mapping[str, Sequence[SuppressionEntry]]) -> frozenset[str]:
+        mine, seller = campaign.name, campaign.seller
+        return frozenset(
+            number
+            for number, theirs in entries.items()
+            if suppression.forbidding(theirs, number, campaign=mine, seller=seller, now=now)
+        )
+
     lasting = {number: [one for one in entries if one.expires_at is None] for number, entries in found.items()}
-    return frozenset(
-        number
-        for number, entries in lasting.items()
-        if suppression.forbidding(entries, number, campaign=campaign.name, seller=campaign.seller, now=now)
-    )
+    return of(found), of(lasting)
 
 
-def go_on(session: Session, campaign: Campaign, ids: Sequence[int], now: datetime) -> None:
-    """Leads of `campaign` whose number must never be called go on with another of theirs, or are suppressed.
+def go_on(session: Session, campaign: Campaign, stuck: Mapping[int, Verdict], now: datetime) -> Mapping[int, Verdict]:
+    """Leads of `campaign` whose number must not be called (by id, with what forbids it) go on with another of theirs.
 
-    To be called only where the entries stay: see `suppression_store.may_suppress`.
+    Without one they are suppressed, if it is for good and for their number itself; the others are given back: they
+    wait. To be called only where the entries stay: see `suppression_store.may_suppress`.
     """
-    if not ids:
-        return
+    if not stuck:
+        return {}
     connection = session.connection()
-    rows = connection.execute(_STANDING, {"_ids": many(ids)}).all()
+    rows = connection.execute(_STANDING, {"_ids": many(list(stuck))}).all()
     several = {row.id: numbers_from_json(row.numbers) for row in rows}
     wanted = [one.number for theirs in several.values() for one in theirs] + [row.number for row in rows]
-    forbidden = suppressed_numbers(session, campaign, wanted, now)
-    suppressed, moved = [], []
+    forbidden, for_good = _forbidden(session, campaign, wanted, now)
+    suppressed: list[int] = []
+    moved: list[dict[str, object]] = []
+    waits: dict[int, Verdict] = {}
     for row in rows:
-        if row.number not in forbidden:
+        verdict = stuck[row.id]
+        by_entry = verdict.rule == suppression.RULE
+        if by_entry and row.number not in forbidden:
+            continue  # the entry has gone meanwhile
+        lasting = by_entry and row.number in for_good
+        place = _other_place(row, several[row.id], (forbidden, for_good) if lasting else (forbidden,))
+        # What no trunk may carry is not gone back to: it would be gone away from again at once.
+        is_back = place is not None and place < row.number_no
+        rest = round_rest(row.last_disposition, campaign) if is_back and not row.callback_at else 0.0
+        if place is None or rest == NEVER or (is_back and not by_entry):
+            if lasting:
+                suppressed.append(row.id)
+            else:
+                waits[row.id] = verdict
             continue
-        gone = forbidden | set(History.from_json(row.history).dead_numbers)
-        places = [place for place, one in enumerate(several[row.id]) if one.number not in gone]
-        later = next((place for place in places if place > row.number_no), None)
-        rest = 0.0 if later is not None or row.callback_at else round_rest(row.last_disposition, campaign)
-        if not places or rest == NEVER:
-            suppressed.append(row.id)
-            continue
-        place = places[0] if later is None else later
         due_at = max(row.due_at, (row.last_called_at or now) + timedelta(seconds=rest))
-        queue = row.queue if due_at <= now else None
         values = {
             **number_columns(place, several[row.id][place]),
-            "queue": queue,
+            "queue": row.queue if due_at <= now else None,
             "due_at": due_at,
             "updated_at": now,
         }
@@ -81,6 +102,17 @@ def go_on(session: Session, campaign: Campaign, ids: Sequence[int], now: datetim
     if moved:
         connection.execute(_MOVE, moved)
     queues.change(connection, suppressed, {"queue": None, "status": LeadStatus.SUPPRESSED, "updated_at": now})
+    return waits
+
+
+def _other_place(row: Any, numbers: Sequence[LeadNumber], kinds: Sequence[frozenset[str]]) -> int | None:
+    """Where the next of `numbers` is that is not in the first of `kinds`, else in the second: a later one, if any."""
+    dead = {row.number, *History.from_json(row.history).dead_numbers}
+    for forbidden in kinds:
+        places = [place for place, one in enumerate(numbers) if one.number not in forbidden | dead]
+        if places:
+            return next((place for place in places if place > row.number_no), places[0])
+    return None
 
 
 _STANDING: Final = select(

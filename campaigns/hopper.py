@@ -38,7 +38,7 @@ from campaigns.rules.candidate import PastCall, SuppressionEntry
 from campaigns.rules.verdict import Verdict
 from campaigns.slots import Fit, Slot, Slots, needed_since
 from campaigns.tables import AttemptRow
-from campaigns.trunk import Trunk
+from campaigns.trunk import BLIND_AREA, Trunk
 from campaigns.turns import Turns
 
 LOOKED_AT_MOST: Final = 1_000  # leads in one lease: some 20 ms of the writer's time when all must be put off
@@ -111,6 +111,8 @@ class Leasing:
         self._trunks_at_hand = frozenset(slot.gateway for slot in slots), frozenset(away)
         self._since = self._needed_since()
         self._looked = 0
+        self._looks_alone = True
+        self._asleep = False
         self._unfitted = 0
         self._entries_stay = False  # on do-not-call lists, until this lease is written
         self._agentless = 0  # looked at while there was no idle agent at all whom one could have been held for
@@ -119,27 +121,30 @@ class Leasing:
         self._taken_of: defaultdict[str | tuple[str, str], list[tuple[QueuedLead, Fit]]] = defaultdict(list)
         self._put_off: dict[tuple[datetime, str], list[int]] = defaultdict(list)
         self._exhausted: list[int] = []
-        self._forbidden: list[int] = []  # for good
+        self._stuck: dict[int, Verdict] = {}  # with a number that is not to be called; there may be others
         self._blocked: Counter[str] = Counter()
         self._places: dict[tuple[str, str | None], Verdict] = {}
         self._alike: dict[tuple[str, str | None, int], Verdict] = {}
 
     def find(self) -> None:
         """Looks for leads that may be called, until each slot has one."""
+        if self._since is not None:
+            self._looks_alone = attempt_history.look_alone(self._session)
+        if not self._looks_alone:
+            return
         self._entries_stay = suppression_store.may_suppress(self._session)
-        queues.wake(self._connection, self._campaign_id, self._now)
+        self._asleep = queues.wake(self._connection, self._campaign_id, self._now) >= queues.WOKEN_AT_MOST
         groups = queues.groups_of(self._connection, self._campaign_id)
-        for queue in (Queue.URGENT, Queue.CALLBACK):
-            for group in groups:
-                if group.queue == queue:
-                    self._serve(self._callable([group]))
+        first = [group for group in groups if group.queue in (Queue.URGENT, Queue.CALLBACK)]
+        for group in sorted(first, key=lambda one: (one.queue, -one.list_priority, -one.priority, one.list_id)):
+            self._serve(self._callable([group]))
         self._serve_lists([group for group in groups if group.queue in (Queue.RETRY, Queue.NEW)])
 
     def write(self) -> Leased:
         """Writes down what was found: attempts of leads that got a slot, and until when others are put off."""
         self._write_put_off()
-        more = self._slots.left > 0 and self._looked >= LOOKED_AT_MOST
-        return Leased(self._write_taken(), self._unfitted, dict(self._blocked), more)
+        more = self._slots.left > 0 and (self._looked >= LOOKED_AT_MOST or not self._looks_alone)
+        return Leased(self._write_taken(), self._unfitted, dict(self._blocked), more, self._asleep)
 
     # In which order.
 
@@ -306,10 +311,13 @@ class Leasing:
             return  # one is being removed: the lead keeps its place, and the next to look knows what came of it
         if verdict.rule == ATTEMPTS:  # the manager has lowered it since
             self._exhausted.append(lead.lead_id)
-        elif verdict.rule == suppression.RULE and verdict.allowed_at is None:
-            self._forbidden.append(lead.lead_id)
+        elif verdict.rule in (suppression.RULE, BLIND_AREA):
+            self._stuck[lead.lead_id] = verdict
         else:
-            self._put_off[verdict.allowed_at or self._now + _NO_MOMENT_YET, verdict.rule].append(lead.lead_id)
+            self._waits(lead.lead_id, verdict)
+
+    def _waits(self, lead_id: int, verdict: Verdict) -> None:
+        self._put_off[verdict.allowed_at or self._now + _NO_MOMENT_YET, verdict.rule].append(lead_id)
 
     def _fit(self, lead: QueuedLead) -> bool:
         """Gives `lead` a slot; False if there is none for it."""
@@ -340,6 +348,8 @@ class Leasing:
     # What is written.
 
     def _write_put_off(self) -> None:
+        for lead_id, verdict in forbidden_leads.go_on(self._session, self._campaign, self._stuck, self._now).items():
+            self._waits(lead_id, verdict)
         for (moment, rule), ids in self._put_off.items():
             values = {"queue": None, "due_at": moment, "put_off_by": rule, "updated_at": self._now}
             queues.change(self._connection, ids, values)
@@ -347,7 +357,6 @@ class Leasing:
         why = {"put_off_by": ATTEMPTS, "updated_at": self._now}
         exhausted = {"queue": None, "status": LeadStatus.EXHAUSTED, **why}
         queues.change(self._connection, self._exhausted, exhausted)
-        forbidden_leads.go_on(self._session, self._campaign, self._forbidden, self._now)
 
     def _write_taken(self) -> list[Lease]:
         if not self._taken:

@@ -69,13 +69,16 @@ class Lease:
 class Leased:
     """What came of asking for leads: the leases, how many fitted no slot, and how many each rule has put off.
 
-    `more`: as many leads were looked at as may be in one go, and others are behind them.
+    `more`: as many leads were looked at as may be in one go, and others are behind them; or another daemon looks just
+    now at whom it may call, and nobody may be counted twice. `asleep`: more leads have rested long enough than were
+    put into their queues in one go; see `queues.wake`.
     """
 
     leases: Sequence[Lease] = ()
     unfitted: int = 0
     blocked: Mapping[str, int] = attrs.field(factory=dict)
     more: bool = False
+    asleep: bool = False
 
 
 class LeadFacts(Protocol):

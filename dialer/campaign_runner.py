@@ -40,6 +40,8 @@ BETWEEN_DECISIONS_SECONDS: Final = 0.02
 # After an empty hopper the database is not asked again at every tick.
 EMPTY_HOPPER_SECONDS: Final = 1.0
 CAMPAIGN_LEASE_MS: Final = 10_000
+# The writer has calls to write down, too.
+BETWEEN_WAKES_SECONDS: Final = 0.02
 
 
 class CampaignLease:
@@ -111,6 +113,7 @@ class CampaignRunner:
         self._lease = lease
         self._calls_nursery = calls_nursery
         self._wake = trio.Event()
+        self._many_asleep = trio.Event()
         self._dispatcher = Dispatcher()
         self._passed_by = PassedBy()
         self._dry: dict[str, _Dry] = {}  # by switch: the trunks of one may carry leads that those of another may not
@@ -124,6 +127,25 @@ class CampaignRunner:
 
     async def run(self) -> None:
         """Dials until cancelled. Calls in flight outlive it: they run in the nursery for calls."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wake_leads)
+            await self._dial()
+
+    async def _wake_leads(self) -> None:
+        """When a great many leads may be called again at once, as in the morning, all are put into their queues.
+
+        A lease wakes some by itself; until all are awake the order of lists and priorities is not that of all.
+        """
+        while True:
+            await self._many_asleep.wait()
+            self._many_asleep = trio.Event()
+            try:
+                while await self._ledger.wake(self.campaign_id):  # noqa: ASYNC110 - it works, and gives way
+                    await trio.sleep(BETWEEN_WAKES_SECONDS)
+            except (UnavailableError, OutcomeUnknownError) as error:
+                log.warning("leads_not_woken", campaign=self.campaign.name, error=str(error))
+
+    async def _dial(self) -> None:
         renew_at = 0.0
         holding = ready = False
         try:
@@ -268,6 +290,8 @@ class CampaignRunner:
         found = await self._ledger.lease(
             self._book, slots, self._trunks(), idle_agents, in_turn=in_turn, passed_by=self._passed_by
         )
+        if found.asleep:
+            self._many_asleep.set()
         for rule, leads in found.blocked.items():  # every lead that a rule put off counts, by rule
             self._world.metrics.counts[f"blocked_by_{rule}"] += leads
         return found

@@ -185,6 +185,22 @@ def test_an_agent_comes_free_of_a_campaign_that_this_version_cannot_read(redis_u
 # A change of campaigns and trunks.
 
 
+def test_all_who_may_be_called_again_in_the_morning_are_woken(redis_url: str) -> None:
+    async def story(house: VirtualHouse) -> None:
+        def asleep() -> int:
+            return int(house.rows("SELECT count(*) FROM lead WHERE status = 'new' AND queue IS NULL")[0][0])
+
+        await house.begin([number(index, 8) for index in range(3_500)], ["1000"], running=False)
+        house.sql(lambda session: session.connection().execute(update(LeadRow).values(queue=None)))
+        assert asleep() == 3_500
+        await house.begin_running()
+        await house.until(lambda: bool(house.customers()), "called", 30)
+        await house.until(lambda: asleep() == 0, "all awake", 10)
+        assert len(house.customers()) == 1
+
+    told(redis_url, story)
+
+
 def test_a_new_definition_keeps_the_teams_lease(redis_url: str) -> None:
     async def story(house: VirtualHouse) -> None:
         await house.begin([number(0, 8)], ["1000"])

@@ -92,7 +92,7 @@ class Dispatcher:
         blocked: Counter[str] = Counter()
         passed_by: list[Slot] = []  # they do not fit leads that keep their turn
         unfitted = left = calls
-        more = False
+        more = asleep = False
         try:
             while left and unfitted:
                 with trio.CancelScope(shield=bool(leases)):
@@ -106,6 +106,7 @@ class Dispatcher:
                 leases += found.leases
                 blocked.update(found.blocked)
                 unfitted, left, more = found.unfitted, left - len(found.leases), found.more
+                asleep = found.asleep
                 if in_turn:
                     used = {lease.uuid for lease in found.leases}
                     passed_by += [slot for slot in slots if slot.uuid not in used]
@@ -113,7 +114,7 @@ class Dispatcher:
             if not leases:
                 raise
             log.warning("further_trunks_not_asked", error=str(error))
-        return Leased(leases, unfitted, blocked, more)
+        return Leased(leases, unfitted, blocked, more, asleep)
 
 
 class _Round:

@@ -210,6 +210,15 @@ class DatabaseLedger:
         """What was only offered is about to be sent. Keeps trying until it is written; False if it must not be."""
         return await self._write_surely(lambda session: leases.send(session, lease.uuid, book, self._clock.now()))
 
+    async def wake(self, campaign_id: int) -> bool:
+        """Puts more of the campaign's leads that have rested into their queues; whether there may be more.
+
+        Raises UnavailableError or OutcomeUnknownError; it may be repeated.
+        """
+        now = self._clock.now()
+        woken = await self._database.write(lambda session: queues.wake(session.connection(), campaign_id, now))
+        return woken >= queues.WOKEN_AT_MOST
+
     async def outlook(self, campaign_id: int) -> Outlook:
         """Whom the campaign has to call, now and next. Raises UnavailableError."""
         return await self._database.read(lambda session: queues.outlook(session, campaign_id))

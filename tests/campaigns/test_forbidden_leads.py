@@ -28,6 +28,7 @@ from campaigns.rules.refusal import Rest
 from campaigns.store import close_attempt
 from campaigns.suppression_store import NewEntry, Scope, add_entries, let_rest, rest_no_more
 from campaigns.tables import LeadRow, SuppressionRow
+from campaigns.trunk import Trunk
 
 from .conftest import CAMPAIGN, NOON, TRUNKS, Filled, cdr_of, fill, lead_values, slots, take, until_another_waits
 
@@ -313,3 +314,45 @@ async def test_a_prefix_is_taken_off_by_its_star_alone_and_a_number_without_one(
         await forbid(database, FIRST, f"{FIRST}*")
         await allow(database, gone)
         assert await listed() == {left}
+
+
+async def test_a_number_that_is_forbidden_for_a_while_gives_its_turn_to_another(database: Database) -> None:
+    filled = await lead_with(database, FIRST, SECOND)
+    await forbid(database, FIRST, expires_at=NOON + timedelta(days=1825))
+    assert await called(database, filled) == [SECOND]
+
+
+async def test_a_lead_whose_numbers_are_all_forbidden_waits_for_the_first_to_end(database: Database) -> None:
+    filled = await lead_with(database, FIRST, SECOND)
+    await forbid(database, FIRST, expires_at=NOON + timedelta(days=30))
+    await forbid(database, SECOND)
+    assert await called(database, filled) == []
+    here = await lead(database)
+    assert (here.status, here.number, here.due_at) == (LeadStatus.NEW, FIRST, NOON + timedelta(days=30))
+
+
+async def test_a_lead_that_must_never_be_called_by_one_number_waits_for_the_other(database: Database) -> None:
+    filled = await lead_with(database, FIRST, SECOND)
+    await forbid(database, FIRST)
+    await forbid(database, SECOND, expires_at=NOON + timedelta(days=30))
+    for _ in range(3):
+        assert await called(database, filled) == []
+    here = await lead(database)
+    assert (here.status, here.number, here.due_at) == (LeadStatus.NEW, SECOND, NOON + timedelta(days=30))
+
+
+@pytest.mark.parametrize(("blind", "calls"), [((FIRST,), [SECOND]), ((SECOND,), [FIRST]), ((FIRST, SECOND), [])])
+async def test_a_number_that_no_trunk_may_call_gives_its_turn_to_a_later_one(
+    database: Database, blind: tuple[str, ...], calls: list[str]
+) -> None:
+    filled = await lead_with(database, FIRST, SECOND)
+    trunks = {"carrier": Trunk("carrier", "fs1", blind=blind)}
+    found: list[str] = []
+    for _ in range(4):
+        leased = await database.write(
+            lambda s: hopper.lease(s, RuleBook(CAMPAIGN, filled.id), slots(1), trunks, "test", NOON)
+        )
+        found += [one.number for one in leased.leases]
+    assert found == calls
+    if not calls:
+        assert (await lead(database)).due_at > NOON

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, time, timedelta
@@ -11,6 +12,7 @@ from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
+import trio
 from sqlalchemy import insert, update
 from sqlmodel import Session, col, select
 
@@ -472,3 +474,39 @@ async def test_promised_calls_are_made_whenever_an_agent_is_idle(database: Datab
         found = await database.write(ask_for)
         made.append(sum(one.callback_at is not None for one in found.leases))
     assert made == [1] * 6
+
+
+async def test_two_daemons_do_not_count_calls_at_once(postgres_url: str) -> None:
+    """Calls that are being leased are not seen by the other: together they would be over any cap."""
+    capped = CAMPAIGN.model_copy(update={"caps": (Cap(most=1, hours=24),)})
+    async with open_database(postgres_url, node=None) as one, open_database(postgres_url, node=None) as two:
+        filled = await fill(one, 2, campaign=capped)
+        await one.write(lambda s: s.execute(update(LeadRow).values(number="+12125550100")))
+        holds, asked = threading.Event(), threading.Event()
+
+        def hold(session: Session) -> Leased:
+            leased = lease(session, RuleBook(capped, filled.id), slots(1), TRUNKS, "one", NOON)
+            holds.set()
+            assert asked.wait(60)
+            return leased
+
+        async def ask_beside() -> None:
+            await trio.to_thread.run_sync(holds.wait)
+            other = await two.write(lambda s: lease(s, RuleBook(capped, filled.id), slots(1), TRUNKS, "two", NOON))
+            assert (other.leases, other.more) == ([], True)
+            asked.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask_beside)
+            assert len((await one.write(hold)).leases) == 1
+        after = await two.write(lambda s: lease(s, RuleBook(capped, filled.id), slots(1), TRUNKS, "two", NOON))
+        assert (after.leases, after.blocked) == ([], {"cap": 1})
+
+
+async def test_call_backs_of_a_higher_priority_come_first(database: Database) -> None:
+    filled = await fill(database, 3)
+    for lead_id, priority in ((1, 0), (2, 9), (3, 5)):
+        promised = update(LeadRow).where(col(LeadRow.id) == lead_id).values(priority=priority, callback_at=NOON)
+        await database.write(lambda s, promised=promised: s.execute(promised))  # type: ignore[misc]
+    await database.write(lambda s: s.execute(update(LeadRow).values(queue=Queue.CALLBACK)))
+    assert ids(await ask(database, filled, 3)) == [2, 3, 1]

@@ -184,7 +184,7 @@ async def test_a_lead_stays_where_its_list_said_it_is(database: Database) -> Non
 
 async def test_all_leads_of_a_number_are_found_to_be_withdrawn(database: Database) -> None:
     await fill(database, 0)
-    values = lead_values(1)(0) | {"number": "+12125550100"}
+    values: dict[str, Any] = lead_values(1)(0) | {"number": "+12125550100"}
     await add(database, "3055550100")  # which makes the list
     await database.write(lambda s: s.add_all(LeadRow(**values, external_key=f"k{key}") for key in range(25)))
     found = await database.read(lambda s: find_leads(s, Named("2125550100"), "spring"))
