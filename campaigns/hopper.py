@@ -110,6 +110,7 @@ class Leasing:
         away = (name for name, trunk in trunks.items() if trunk.away)
         self._trunks_at_hand = frozenset(slot.gateway for slot in slots), frozenset(away)
         self._since = self._needed_since()
+        self._several_switches = len({trunk.switch for trunk in trunks.values()}) > 1
         self._looked = 0
         self._looks_alone = True
         self._asleep = False
@@ -220,6 +221,9 @@ class Leasing:
         for lead in leads:
             if self._lacks_agent(lead):  # it keeps its place, and others go before it
                 self._agentless += not self._idle_agents
+                continue
+            if self._several_switches and self._agent_verdict(lead) is not None:  # who promised it may be on another
+                self._agentless += 1
                 continue
             calls = self._calls_of(lead, histories)
             verdict = self._verdict(lead, calls, forbidden.get(lead.number, ()))

@@ -16,9 +16,9 @@ from sqlmodel import Session, col, select
 
 from campaigns import audit, forbidden_leads, staging, store
 from campaigns.campaign import Campaign
-from campaigns.known_leads import UniqueIn, known_numbers
+from campaigns.known_leads import UniqueIn, known_keys, known_numbers
 from campaigns.lead import WITHDRAWN, LeadNumber, LeadStatus, numbers_from_json
-from campaigns.list_rows import PRIORITIES, StagedLead
+from campaigns.list_rows import LONGEST_KEY, LONGEST_LIST, PRIORITIES, StagedLead
 from campaigns.numbers import Number, parse_number
 from campaigns.staging import Counts, Terms
 from campaigns.tables import LeadListRow, LeadRow
@@ -52,7 +52,9 @@ def add_lead(
 ) -> Counts:
     """Add a lead to the campaign, unless its number is there; what became of it. Raises InputRefusedError."""
     row = store.get_campaign(session, campaign)
+    _check_texts(details, list_name)
     lead = _as_staged(details, store.definition_of(row))
+    _check_key_free(session, row.id or 0, details.key, None)
     watermark = staging.newest_lead(session)
     counts = staging.add_leads(session, row.id or 0, [lead], Terms(list_name, unique_in), watermark, now)
     if counts.added:
@@ -81,6 +83,8 @@ def change_lead(
     definition = store.definition_of(store.get_campaign(session, campaign))
     before = described(lead)
     _check_priority(details.priority)
+    _check_texts(details)
+    _check_key_free(session, lead.campaign_id, details.key, lead.id)
     if details.fields:
         fields = {**json.loads(lead.fields), **details.fields}
         lead.fields = json.dumps({name: value for name, value in fields.items() if value}, ensure_ascii=False)
@@ -116,6 +120,15 @@ def change_lead(
         now=now,
     )
     return not (moves and busy)
+
+
+def _check_key_free(session: Session, campaign_row_id: int, key: str | None, lead_id: int | None) -> None:
+    """Raises InputRefusedError when another lead of the campaign has that key: lists change leads by it."""
+    for other in known_keys(session, campaign_row_id, [key], "campaign").get(key, ()) if key else ():
+        if other.id != lead_id:
+            raise InputRefusedError(
+                f"{key!r} is the key of lead {other.id} already; `dialer leads change` changes it"
+            )
 
 
 def _check_free(session: Session, lead: LeadRow, number: str, unique_in: UniqueIn) -> None:
@@ -212,6 +225,19 @@ def _zones(number: Number, details: LeadDetails, known: Mapping[str, tuple[str, 
     if details.timezone is not None:
         return (details.timezone,)
     return known.get(number.e164, number.zones)
+
+
+def _check_texts(details: LeadDetails, list_name: str = DEFAULT_LIST) -> None:
+    """Raises InputRefusedError for texts that no list could bring."""
+    texts = {"the key": details.key, "the account": details.account, **details.fields}
+    for name, value in texts.items():
+        if "\0" in name or "\0" in (value or ""):
+            raise InputRefusedError(f"{name}: there is a NUL character in it")
+    for name, value in (("the key", details.key), ("the account", details.account)):
+        if value is not None and len(value) > LONGEST_KEY:
+            raise InputRefusedError(f"{name} has {len(value)} characters: keep at most {LONGEST_KEY}")
+    if not 0 < len(list_name) <= LONGEST_LIST or "\0" in list_name:
+        raise InputRefusedError(f"the list's name {list_name!r} should have 1 to {LONGEST_LIST} characters")
 
 
 def _check_priority(priority: int | None) -> None:

@@ -13,9 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+import structlog
+
 from campaigns.list_rows import Refusal
 from dialer.errors import InputRefusedError
 from dialer.text_table import safe_cell
+
+log = structlog.get_logger()
 
 COLUMNS = ("refused line", "refused value", "refused reason")
 
@@ -33,6 +37,8 @@ class RefusedRows:
         self._writer: Any = None
 
     def __enter__(self) -> Self:
+        if self._keep and self._target.is_dir():
+            raise InputRefusedError(f"--refused {self._target}: it is a folder; name a file. Nothing was added")
         return self
 
     def __exit__(self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
@@ -56,19 +62,23 @@ class RefusedRows:
             raise self._cannot(error) from None
 
     def finish(self) -> Path | None:
-        """Give the file its name, when there is one; an older one of that name is gone."""
+        """Give the file its name, when there is one; an older one of that name is gone.
+
+        The import is a fact by now: a file that cannot get its name keeps the one it has, which is told.
+        """
         if not self._keep:
             return None
+        file, self._file = self._file, None
         try:
-            if self._file is None:
+            if file is None:
                 if not self._given:
                     self._target.unlink(missing_ok=True)  # it told of an earlier import of this list
                 return None
-            self._file.close()
-            self._file = None
+            file.close()
             os.replace(self._unfinished, self._target)
         except OSError as error:
-            raise self._cannot(error) from None
+            log.warning("refused_rows_not_renamed", file=str(self._unfinished), error=str(error))
+            return self._unfinished if file is not None else None
         return self._target
 
     def _cannot(self, error: OSError) -> InputRefusedError:

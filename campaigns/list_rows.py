@@ -23,8 +23,8 @@ from campaigns.zones import is_zone
 from dialer.errors import InputRefusedError
 
 PRIORITIES: Final = 1_000_000
-_LONGEST_KEY: Final = 1_000  # characters of a key, an account or a piece of evidence
-_LONGEST_LIST: Final = 63
+LONGEST_KEY: Final = 1_000  # characters of a key, an account or a piece of evidence
+LONGEST_LIST: Final = 63
 _LONGEST_SHOWN: Final = 200  # of a refused value
 
 
@@ -204,7 +204,7 @@ class RowReader:
             consent_at=self._moment(cells, "consent_at", place),
             consent_evidence=self._text(cells, "consent_evidence"),
             callback_at=self._moment(cells, "callback_at", place),
-            list_name=self._text(cells, "list", _LONGEST_LIST),
+            list_name=self._text(cells, "list", LONGEST_LIST),
             says_zones=says_zones,
             says_region=says_region,
         )
@@ -271,7 +271,7 @@ class RowReader:
         index = self._roles.get(role)
         return "" if index is None else cells[index]
 
-    def _text(self, cells: list[str], role: Role, longest: int = _LONGEST_KEY) -> str | None:
+    def _text(self, cells: list[str], role: Role, longest: int = LONGEST_KEY) -> str | None:
         value = self._cell(cells, role)
         if len(value) > longest:
             raise _WrongValueError(value, f"the {role} has {len(value)} characters: keep at most {longest}")
@@ -295,7 +295,10 @@ class RowReader:
         value = self._cell(cells, role)
         if not value:
             return None
-        moment = parse_moment(value, zones)
+        if role == "consent_at" and zones:  # wherever it was given, it was given by then
+            moment = max(parse_moment(value, (zone,)) for zone in zones)
+        else:
+            moment = parse_moment(value, zones)
         if role == "consent_at" and moment > self._task.now:
             raise _WrongValueError(value, f"{value!r} is a consent that lies in the future")
         return moment

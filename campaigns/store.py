@@ -6,7 +6,7 @@ commit. What they return can be used after the session has ended.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -139,6 +139,18 @@ def reconsider(session: Session, campaign_row_id: int, now: datetime, *, suppres
         ids = _some(session, mine, LeadRow.status == LeadStatus.SUPPRESSED)
         forbidden_leads.look_again(session, ids, now)
     return len(ids)
+
+
+def put_off_by(session: Session, rules: Collection[str]) -> Sequence[int]:
+    """The leads of all campaigns that one of `rules` has put off. Among millions it takes seconds: to be read."""
+    waits = text(RESTING), col(LeadRow.put_off_by).in_(rules)
+    return [one for one in session.scalars(select(LeadRow.id).where(*waits)) if one is not None]
+
+
+def look_again(session: Session, ids: Sequence[int], now: datetime) -> None:
+    """Let the hopper look at the leads `ids` again that a rule has put off; no more than `RECONSIDERED`."""
+    waits = _lead.c.id.in_(ids), text(RESTING), _lead.c.put_off_by.is_not(None), _lead.c.due_at > now
+    session.connection().execute(update(_lead).where(*waits).values(due_at=now, updated_at=now))
 
 
 def _some(session: Session, *which: Any) -> Sequence[int]:

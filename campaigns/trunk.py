@@ -19,6 +19,7 @@ from campaigns.rules.verdict import Verdict
 BLIND_AREA = "blind_area"
 ONCE_A_DAY = "once_a_day"
 CALLER_ID = "caller_id"
+OF_TRUNKS = frozenset({BLIND_AREA, ONCE_A_DAY, CALLER_ID})  # rules that trunks make
 
 
 @attrs.frozen

@@ -27,6 +27,7 @@ import trio
 from campaigns import store
 from campaigns.database import Database, open_database
 from campaigns.list_import import finish_imports
+from campaigns.trunk import OF_TRUNKS
 from dialer.agents.nailed_up import NailedUpPhones
 from dialer.agents.presence import Presence
 from dialer.agents.roster import Facts, Roster
@@ -39,7 +40,7 @@ from dialer.clock import Clock, SystemClock
 from dialer.clock_check import ClockCheck
 from dialer.desk import Desk
 from dialer.door import serve_door
-from dialer.errors import ConfigurationError, UnavailableError
+from dialer.errors import ConfigurationError, OutcomeUnknownError, UnavailableError
 from dialer.esl.link import LinkLimits
 from dialer.esl.switch import Connect, Switch, SwitchAddress, connect_tcp
 from dialer.log import configure_logging
@@ -167,6 +168,7 @@ class Daemon:
             self.world, database, self.campaigns, self.phones, self.wrap_up, lambda: self.ledger.trouble, self.reload
         )
         self._load = load
+        self._trunks_changed = trio.Event()
         self.keepers = [
             SwitchKeeper(switch, self.world, self.presence, self.phones, self.campaigns, self.ledger, self.wrap_up)
             for switch in self.switches.values()
@@ -190,6 +192,7 @@ class Daemon:
             services.start_soon(self.pacing.keep_house)
             services.start_soon(self.presence.run)
             services.start_soon(self.wrap_up.run)
+            services.start_soon(self._ask_trunks_again)
             await services.start(serve_door, door.path, int(door.mode, 8), self.desk.verbs())
             async with trio.open_nursery() as phones, trio.open_nursery() as calls:
                 self.roster.on_agent_freed(self.campaigns.wake_runners)
@@ -226,6 +229,8 @@ class Daemon:
         if "log" in changed:
             configure_logging(new.log.level, new.log.format)
         self.settings = new
+        if "gateway" in changed:
+            self._trunks_changed.set()
         return f"taken over: {', '.join(changed)}" if changed else "nothing in the configuration has changed"
 
     def _reload_and_tell(self) -> None:
@@ -233,6 +238,21 @@ class Daemon:
             log.info("configuration_reloaded", result=self.reload())
         except ConfigurationError as error:
             log.error("configuration_refused", error=str(error))
+
+    async def _ask_trunks_again(self) -> None:
+        """After a reload that changed trunks: whom they would not carry is looked at anew, until cancelled."""
+        while True:
+            await self._trunks_changed.wait()
+            self._trunks_changed = trio.Event()
+            try:
+                ids = await self.database.read(partial(store.put_off_by, rules=OF_TRUNKS))
+                now = self.world.clock.now()
+                for first in range(0, len(ids), store.RECONSIDERED):
+                    some = ids[first : first + store.RECONSIDERED]
+                    await self.database.write(partial(store.look_again, ids=some, now=now))
+                self.campaigns.wake_runners()
+            except (UnavailableError, OutcomeUnknownError) as error:
+                log.warning("leads_not_looked_at_again", error=str(error))
 
     async def _drain(self) -> None:
         """Takes back what rings, and waits for conversations as long as the settings say."""

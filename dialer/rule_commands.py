@@ -48,7 +48,9 @@ OneCampaignOption = Annotated[str | None, typer.Option("--campaign", help="Only 
 CountryOption = Annotated[
     str | None, typer.Option("--country", help="ISO 3166 code of the country whose national numbers these may be.")
 ]
-DaysOption = Annotated[float | None, typer.Option("--days", min=0.01, help="For so many days; for good without it.")]
+DaysOption = Annotated[
+    float | None, typer.Option("--days", min=0.01, max=36_500, help="For so many days; for good without it.")
+]
 SourceOption = Annotated[str | None, typer.Option("--source", help="Where they are from; kept with each of them.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept with each of them.")]
 
@@ -423,7 +425,7 @@ def show_audit(
     config: ConfigOption = DEFAULT_CONFIG,
     kind: Annotated[str | None, typer.Option(help="campaign, list, lead, suppression, agent or dialer.")] = None,
     subject: Annotated[str | None, typer.Option(help="Which of them, as the audit log calls it.")] = None,
-    days: Annotated[float, typer.Option(min=0.01, help="So far back.")] = 30.0,
+    days: Annotated[float, typer.Option(min=0.01, max=36_500, help="So far back.")] = 30.0,
     limit: Annotated[int, typer.Option(min=1, max=100_000)] = 100,
     as_json: JsonOption = False,
 ) -> None:

@@ -201,6 +201,23 @@ def test_all_who_may_be_called_again_in_the_morning_are_woken(redis_url: str) ->
     told(redis_url, story)
 
 
+def test_after_a_reload_those_are_asked_about_again_whom_no_trunk_would_carry(redis_url: str) -> None:
+    async def story(house: VirtualHouse) -> None:
+        blind = house.settings
+        (trunk,) = blind.gateway
+        house.daemon._load = lambda: blind.model_copy(
+            update={"gateway": (trunk.model_copy(update={"blind_areas": ()}),)}
+        )
+        await house.begin([number(0)], ["1000"])
+        await trio.sleep(30)
+        assert not house.customers()
+        assert [lead.put_off_by for lead in house.leads()] == ["blind_area"]
+        assert house.daemon.reload() == "taken over: gateway"
+        await house.until(lambda: house.finished, "called", 30)
+
+    told(redis_url, story, gateway='blind_areas = ["+1202"]')
+
+
 def test_a_new_definition_keeps_the_teams_lease(redis_url: str) -> None:
     async def story(house: VirtualHouse) -> None:
         await house.begin([number(0, 8)], ["1000"])

@@ -185,6 +185,17 @@ async def test_a_call_back_for_one_agent_waits_for_that_agent_and_then_for_anybo
     assert (found.lead_id, found.callback_agent) == (mine, None)
 
 
+async def test_a_call_back_for_an_agent_on_another_switch_keeps_its_place(database: Database) -> None:
+    filled = await fill(database, 0)
+    promised = {"status": LeadStatus.WAITING, "queue": None, "callback_at": NOON, "callback_agent": "1001"}
+    (mine,) = await more_leads(database, filled, "list", 1, **promised)
+    trunks = {"carrier": Trunk("carrier", "fs1"), "other": Trunk("other", "fs2")}
+    leased = await ask(database, filled, 1, trunks=trunks, idle_agents=["1000"])
+    assert (ids(leased), leased.blocked) == ([], {})
+    (found,) = (await ask(database, filled, 1, trunks=trunks, idle_agents=["1001"])).leases
+    assert (found.lead_id, found.callback_agent) == (mine, "1001")
+
+
 async def test_a_call_back_is_within_the_law_too(database: Database) -> None:
     filled = await fill(database, 0)
     night = NOON + timedelta(hours=12)

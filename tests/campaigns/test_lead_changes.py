@@ -93,6 +93,10 @@ async def test_a_lead_is_added_once_and_noted(database: Database) -> None:
         (["8005550199"], {}, "belongs to no place, so its calling hours are not known; say its timezone"),
         (["2125550100"], {"timezone": "Mars"}, "'Mars' is not a time zone"),
         (["2125550100"], {"priority": 10**9}, "the priority 1000000000 should be between"),
+        (["2125550100"], {"list_name": "x" * 64}, "should have 1 to 63 characters"),
+        (["2125550100"], {"account": "a\0"}, "the account: there is a NUL character in it"),
+        (["2125550100"], {"fields": {"name": "a\0"}}, "name: there is a NUL character in it"),
+        (["2125550100"], {"key": "k" * 1_001}, "the key has 1001 characters"),
     ],
 )
 async def test_what_cannot_be_added_is_refused(
@@ -102,6 +106,18 @@ async def test_what_cannot_be_added_is_refused(
     with pytest.raises(InputRefusedError, match=complaint):
         await add(database, *numbers, **details)
     assert (await leads(database), await noted(database)) == ([], [])
+
+
+async def test_a_key_is_one_leads(database: Database) -> None:
+    await fill(database, 0)
+    await add(database, "2125550100", key="k1")
+    await add(database, "2125550101", key="k2")
+    with pytest.raises(InputRefusedError, match="'k1' is the key of lead 1 already"):
+        await add(database, "2125550102", key="k1")
+    with pytest.raises(InputRefusedError, match="'k2' is the key of lead 2 already"):
+        await change(database, "1", key="k2")
+    assert await change(database, "1", key="k1", priority=3)
+    assert [(lead.external_key, lead.priority) for lead in await leads(database)] == [("k1", 3), ("k2", 0)]
 
 
 async def test_a_lead_is_found_by_any_number_by_id_and_by_key(database: Database) -> None:

@@ -17,7 +17,15 @@ import trio
 from sqlalchemy import text
 from sqlmodel import col, select
 
-from campaigns import list_columns, list_export, list_import, list_worker, list_workers, staging, suppression_store
+from campaigns import (
+    list_columns,
+    list_export,
+    list_import,
+    list_worker,
+    list_workers,
+    staging,
+    suppression_store,
+)
 from campaigns.database import Database, open_database
 from campaigns.lead import LeadStatus, Queue, numbers_from_json
 from campaigns.lead_changes import LeadDetails, change_lead, locked_leads
@@ -584,6 +592,16 @@ async def test_where_a_lead_is_by_zone_postal_code_region_or_number(database: Da
     assert "belongs to no place" in report.refused[0].reason
 
 
+async def test_a_consent_of_a_day_was_given_by_its_end_wherever_that_was(database: Database, path: Path) -> None:
+    await fill(database, 0)
+    content = "number,state,consent_at,callback_at\n2125550100,FL,2026-10-01,\n2125550101,FL,,2026-12-01 14:30\n"
+    report = await bring_in(database, path, content)
+    (one,) = await leads(database)
+    assert one.consent_at is not None
+    assert one.consent_at.isoformat() == "2026-10-01T05:00:00+00:00"  # midnight in Chicago, an hour after New York
+    assert [refusal.line for refusal in report.refused] == [3]
+
+
 async def test_other_roles(database: Database, path: Path) -> None:
     await fill(database, 0)
     report = await bring_in(
@@ -712,6 +730,27 @@ async def test_refused_rows_are_kept_in_a_file_that_a_spreadsheet_may_open(sqlit
         elsewhere = path.with_name("bad.csv")
         assert (await bring_in(database, path, "number\n12ab\n", refused_path=elsewhere)).refused_file == elsewhere
         assert sorted(each.name for each in path.parent.glob("*.part")) == []
+
+
+async def test_refused_rows_that_find_no_place_end_nothing_that_is_a_fact(
+    sqlite_url: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_database(sqlite_url, node=None) as database:
+        await fill(database, 0)
+        content, folder = "number\n12ab\n2125550100\n", path.with_name("folder")
+        folder.mkdir()
+        with pytest.raises(InputRefusedError, match="it is a folder; name a file"):
+            await bring_in(database, path, content, refused_path=folder)
+        assert [*await leads(database), *await finish_imports(database, NOON)] == []
+        monkeypatch.setattr("campaigns.list_refusals.os.replace", fails)
+        report = await bring_in(database, path, content)
+        assert (report.added, report.refused_file) == (1, path.with_name("list.csv.refused.csv.part"))
+        assert report.refused_file is not None
+        assert report.refused_file.exists()
+
+
+def fails(*_args: object) -> None:
+    raise OSError("no")
 
 
 async def test_many_bad_rows_are_counted_and_some_are_told(sqlite_url: str, path: Path) -> None:
