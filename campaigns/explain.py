@@ -8,18 +8,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import attrs
 from sqlmodel import Session, col, select
 
-from campaigns import attempt_history, suppression_store
+from campaigns import attempt_history, forbidden_leads, suppression_store
+from campaigns.attempt_history import Histories
 from campaigns.campaign import CampaignStatus
-from campaigns.lead import LeadStatus
+from campaigns.hopper import calls_shown
+from campaigns.lead import LeadNumber, LeadStatus, zones_from_json
 from campaigns.leases import candidate_of
+from campaigns.rules import suppression
 from campaigns.rules.callable import RuleBook
+from campaigns.rules.candidate import Candidate
 from campaigns.rules.verdict import Verdict, allowed, forbidden, gravest
-from campaigns.slots import needed_since
+from campaigns.slots import Slots, needed_since
 from campaigns.store import definition_of
 from campaigns.tables import CampaignRow, LeadListRow, LeadRow
 from campaigns.trunk import Trunk
@@ -35,21 +40,18 @@ _WHY_FINAL: Final = {
     LeadStatus.WITHDRAWN: "it was withdrawn",
 }
 _OPEN: Final = (LeadStatus.NEW, LeadStatus.WAITING)
+_ROUNDS: Final = 5  # in which a moment is looked for that all agree on
 
 
 @attrs.frozen
 class Explanation:
-    """One lead: where it stands, and what each rule says of calling it now."""
+    """One lead: where it stands, and what each rule says of calling it now; all in all, `answer`."""
 
     campaign: str
     list_name: str
     lead: LeadRow
     verdicts: Sequence[Verdict]
-
-    @property
-    def answer(self) -> Verdict:
-        """All in all: allowed, or what forbids it longest."""
-        return gravest(self.verdicts) or self.verdicts[-1]
+    answer: Verdict
 
 
 def explain(session: Session, lead: LeadRow, trunks: Mapping[str, Trunk], now: datetime) -> Explanation:
@@ -58,21 +60,96 @@ def explain(session: Session, lead: LeadRow, trunks: Mapping[str, Trunk], now: d
     `trunks` are those that the daemon's settings have, by name.
     """
     campaign_row = session.get_one(CampaignRow, lead.campaign_id)
-    campaign = definition_of(campaign_row)
     list_row = session.get_one(LeadListRow, lead.list_id)
-    book = RuleBook(campaign, lead.campaign_id)
-    candidate = candidate_of(lead.id or 0, lead)
-    since = _since(book, trunks, now)
-    histories = attempt_history.of(session, [candidate], since) if since is not None else attempt_history.Histories()
-    entries = suppression_store.entries_for(session, [lead.number]).get(lead.number, ())
-    verdicts = [
-        _of_campaign(campaign_row, now),
-        _of_list(list_row, now),
-        _of_state(lead, now),
-        *book.verdicts(candidate, histories.of(candidate), entries, now),
-        *_of_trunks(campaign.gateways, trunks, lead, histories, now),
-    ]
-    return Explanation(campaign_row.name, list_row.name, lead, verdicts)
+    judge = _Judge(session, campaign_row, trunks, now)
+    found = judge.verdicts(lead)
+    verdicts = [_of_campaign(campaign_row, now), _of_list(list_row, now), _of_state(lead, now), *found]
+    answer = gravest(verdicts) or allowed("status", "no rule has anything against it", now)
+    return Explanation(campaign_row.name, list_row.name, lead, verdicts, judge.agreed(lead, answer))
+
+
+class _Judge:
+    """All rules and trunks of one campaign at one moment, as the hopper would ask them."""
+
+    def __init__(self, session: Session, row: CampaignRow, trunks: Mapping[str, Trunk], now: datetime) -> None:
+        self.campaign = definition_of(row)
+        self.book = RuleBook(self.campaign, row.id or 0)
+        self._session = session
+        self._now = now
+        self._mine = {name: trunks[name] for name in self.campaign.gateways if name in trunks}
+        pooled = self.campaign.caller_id is None
+        self._slots = Slots([], self._mine, now, partial(calls_shown, session, self._mine), pooled=pooled)
+        self._since = _since(self.book, self._mine, now)
+        self._places: dict[tuple[str, str | None, datetime], Verdict] = {}
+
+    def histories(self, candidates: Sequence[Candidate]) -> Histories:
+        """The past calls that rules ask for."""
+        return Histories() if self._since is None else attempt_history.of(self._session, candidates, self._since)
+
+    def verdicts(self, lead: LeadRow) -> list[Verdict]:
+        """Every rule's, and the trunks' together, of the number that it would be called by."""
+        candidate, now = candidate_of(lead.id or 0, lead), self._now
+        entries = suppression_store.entries_for(self._session, [lead.number]).get(lead.number, ())
+        histories = self.histories([candidate])
+        said: list[Verdict] = []
+        gravest_one = self.book.verdict(candidate, histories.of(candidate), entries, now)
+        if gravest_one.rule == suppression.RULE:
+            other = forbidden_leads.goes_on_with(self._session, self.campaign, lead, now)
+            if other is not None:
+                number, due_at = other
+                candidate = _by(candidate, number)
+                histories = self.histories([candidate])
+                entries = suppression_store.entries_for(self._session, [number.number]).get(number.number, ())
+                reason = f"{lead.number} is on a do-not-call list: it goes on with {number.number}"
+                rests = due_at > now
+                said = [forbidden("rest", reason, due_at) if rests else allowed("number", reason, now)]
+        return [
+            *said,
+            *self.book.verdicts(candidate, histories.of(candidate), entries, now),
+            self.of_trunks(candidate, histories),
+        ]
+
+    def of_trunks(self, candidate: Candidate, histories: Histories) -> Verdict:
+        """What the campaign's trunks say together: one that may carry it is enough."""
+        said: list[Verdict] = []
+        calls = histories.to_number(candidate.number)
+        for name in self.campaign.gateways:
+            trunk = self._mine.get(name)
+            if trunk is None:
+                said.append(forbidden("gateway", f"{name} is not configured", None))
+                continue
+            found = self._slots.over(trunk, candidate.number, candidate.region, calls)
+            shows = f", and show {found}" if isinstance(found, str) else ""
+            may = allowed("gateway", f"{name} may call it{shows}", self._now)
+            said.append(found if isinstance(found, Verdict) else may)
+        able = [one for one in said if one.allowed]
+        if able:
+            return allowed("gateway", "; ".join(one.reason for one in able), self._now)
+        moments = [one.allowed_at for one in said if one.allowed_at is not None]
+        return forbidden("gateway", "; ".join(one.reason for one in said), min(moments, default=None))
+
+    def agreed(self, lead: LeadRow, found: Verdict) -> Verdict:
+        """`found` with the moment at which calling hours and closed days allow the call too."""
+        for _ in range(_ROUNDS):
+            if found.allowed or found.allowed_at is None or found.allowed_at <= self._now:
+                return found
+            then = self.place(lead, found.allowed_at)
+            if then.allowed:
+                return found
+            found = attrs.evolve(found, allowed_at=then.allowed_at)
+        return found
+
+    def place(self, lead: LeadRow, moment: datetime) -> Verdict:
+        """What depends on where the lead is, and on the time."""
+        key = lead.zones, lead.region, moment
+        if key not in self._places:
+            zones = zones_from_json(lead.zones)
+            self._places[key] = self.book.place_verdict(zones, lead.region, moment)
+        return self._places[key]
+
+
+def _by(candidate: Candidate, other: LeadNumber) -> Candidate:
+    return attrs.evolve(candidate, number=other.number, zones=other.zones, region=other.region)
 
 
 def _since(book: RuleBook, trunks: Mapping[str, Trunk], now: datetime) -> datetime | None:
@@ -103,31 +180,6 @@ def _of_state(lead: LeadRow, now: datetime) -> Verdict:
         return forbidden("put_off", f"put off by the rule {lead.put_off_by}, which is asked again then", lead.due_at)
     where = lead.queue.name.lower() if lead.queue is not None else "its"
     return allowed("status", f"it is {lead.status.value}, and waits in the {where} queue", now)
-
-
-def _of_trunks(
-    names: Sequence[str],
-    trunks: Mapping[str, Trunk],
-    lead: LeadRow,
-    histories: attempt_history.Histories,
-    now: datetime,
-) -> Iterator[Verdict]:
-    """What the campaign's trunks say together: one that may carry it is enough."""
-    said: list[Verdict] = []
-    for name in names:
-        trunk = trunks.get(name)
-        if trunk is None:
-            said.append(forbidden("gateway", f"{name} is not configured", None))
-            continue
-        began = trunk.day_began(now)
-        calls = [one for one in histories.to_number(lead.number) if one.gateway == name and one.opened_at >= began]
-        said.append(trunk.verdict(lead.number, lead.region, len(calls), now))
-    able = [one for one in said if one.allowed]
-    if able:
-        yield allowed("gateway", "; ".join(one.reason for one in able), now)
-    else:
-        moments = [one.allowed_at for one in said if one.allowed_at is not None]
-        yield forbidden("gateway", "; ".join(one.reason for one in said), min(moments, default=None))
 
 
 @attrs.define
@@ -172,10 +224,7 @@ def outline(session: Session, row: CampaignRow, trunks: Mapping[str, Trunk], now
     It is of one moment: calls that will be made by then, and what they will bring, are not foreseen.
     """
     assert row.id is not None
-    campaign = definition_of(row)
-    book = RuleBook(campaign, row.id)
-    mine = {name: trunks[name] for name in campaign.gateways if name in trunks}
-    places: dict[tuple[str, str | None], Verdict] = {}
+    judge = _Judge(session, row, trunks, now)
     so_far = Outline(now)
     inactive = set(
         session.exec(
@@ -198,24 +247,22 @@ def outline(session: Session, row: CampaignRow, trunks: Mapping[str, Trunk], now
         open_leads = [lead for lead in leads if lead.status in _OPEN]
         so_far.over.update(lead.status for lead in leads if lead.status not in _OPEN)
         candidates = [candidate_of(lead.id or 0, lead) for lead in open_leads]
-        since = _since(book, mine, now)
-        histories = (
-            attempt_history.of(session, candidates, since) if since is not None else attempt_history.Histories()
-        )
+        histories = judge.histories(candidates)
         entries = suppression_store.entries_for(session, [lead.number for lead in open_leads])
         for lead, candidate in zip(open_leads, candidates, strict=True):
-            key = lead.zones, lead.region
-            if key not in places:
-                places[key] = book.place_verdict(candidate.zones, candidate.region, now)
-            verdicts = [
-                _of_state(lead, now) if lead.put_off_by is None else allowed("status", "", now),
-                book.verdict(
-                    candidate, histories.of(candidate), entries.get(lead.number, ()), now, place=places[key]
-                ),
-            ]
+            theirs = entries.get(lead.number, ())
+            if theirs and lead.first_number is not None:  # it may go on with another number
+                found = judge.verdicts(lead)
+            else:
+                place = judge.place(lead, now)
+                found = [
+                    judge.book.verdict(candidate, histories.of(candidate), theirs, now, place=place),
+                    judge.of_trunks(candidate, histories),
+                ]
+            if lead.put_off_by is None:
+                found.append(_of_state(lead, now))
             if lead.list_id in inactive:
-                verdicts.append(forbidden("list", "its list is not active", None))
-            verdicts += _of_trunks(campaign.gateways, trunks, lead, histories, now)
-            so_far.add(gravest(verdicts) or allowed("status", "", now))
+                found.append(forbidden("list", "its list is not active", None))
+            so_far.add(judge.agreed(lead, gravest(found) or allowed("status", "", now)))
         session.expunge_all()  # a million leads are not to be held at once
         yield so_far

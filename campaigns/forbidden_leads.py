@@ -22,7 +22,7 @@ from campaigns.rules.candidate import SuppressionEntry
 from campaigns.rules.verdict import Verdict
 from campaigns.setting_types import NEVER
 from campaigns.suppression_store import Gone, NewEntry, Scope
-from campaigns.tables import CampaignRow
+from campaigns.tables import CampaignRow, LeadRow
 
 _lead = SQLModel.metadata.tables["lead"]
 _SUPPRESSED = _lead.c.status == LeadStatus.SUPPRESSED
@@ -82,16 +82,14 @@ def go_on(session: Session, campaign: Campaign, stuck: Mapping[int, Verdict], no
             continue  # the entry has gone meanwhile
         lasting = by_entry and row.number in for_good
         place = _other_place(row, several[row.id], (forbidden, for_good) if lasting else (forbidden,))
+        due_at = None if place is None else _due_at(row, place, campaign, now)
         # What no trunk may carry is not gone back to: it would be gone away from again at once.
-        is_back = place is not None and place < row.number_no
-        rest = round_rest(row.last_disposition, campaign) if is_back and not row.callback_at else 0.0
-        if place is None or rest == NEVER or (is_back and not by_entry):
+        if place is None or due_at is None or (place < row.number_no and not by_entry):
             if lasting:
                 suppressed.append(row.id)
             else:
                 waits[row.id] = verdict
             continue
-        due_at = max(row.due_at, (row.last_called_at or now) + timedelta(seconds=rest))
         values = {
             **number_columns(place, several[row.id][place]),
             "queue": row.queue if due_at <= now else None,
@@ -103,6 +101,27 @@ def go_on(session: Session, campaign: Campaign, stuck: Mapping[int, Verdict], no
         connection.execute(_MOVE, moved)
     queues.change(connection, suppressed, {"queue": None, "status": LeadStatus.SUPPRESSED, "updated_at": now})
     return waits
+
+
+def goes_on_with(
+    session: Session, campaign: Campaign, lead: LeadRow, now: datetime
+) -> tuple[LeadNumber, datetime] | None:
+    """The number that `lead` goes on with, its own being on a do-not-call list, and when; None if it has no other."""
+    numbers = numbers_from_json(lead.numbers)
+    forbidden, for_good = _forbidden(session, campaign, [lead.number, *(one.number for one in numbers)], now)
+    place = _other_place(lead, numbers, (forbidden, for_good) if lead.number in for_good else (forbidden,))
+    if place is None or lead.number not in forbidden or (due_at := _due_at(lead, place, campaign, now)) is None:
+        return None
+    return numbers[place], due_at
+
+
+def _due_at(row: Any, place: int, campaign: Campaign, now: datetime) -> datetime | None:
+    """When a lead goes on with its number at `place`: at once with a later one, with an earlier one after a rest."""
+    rest = 0.0 if place > row.number_no or row.callback_at else round_rest(row.last_disposition, campaign)
+    if rest == NEVER:
+        return None
+    due_at: datetime = max(row.due_at, (row.last_called_at or now) + timedelta(seconds=rest))
+    return due_at
 
 
 def _other_place(row: Any, numbers: Sequence[LeadNumber], kinds: Sequence[frozenset[str]]) -> int | None:

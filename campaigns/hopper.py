@@ -345,9 +345,7 @@ class Leasing:
         return False
 
     def _shown(self, day: date) -> Counter[str]:
-        numbers = [one.number for trunk in self._trunks.values() for one in trunk.caller_ids]
-        rows = self._connection.execute(_SHOWN, {"_day": day, "_numbers": many(numbers)})
-        return Counter({row.caller_id: row.calls for row in rows})
+        return calls_shown(self._session, self._trunks, day)
 
     # What is written.
 
@@ -412,6 +410,13 @@ class Leasing:
         for (caller_id, day), calls in shown.items():
             self._connection.execute(_show(self._session), {"caller_id": caller_id, "day": day, "calls": calls})
         return leases
+
+
+def calls_shown(session: Session, trunks: Mapping[str, Trunk], day: date) -> Counter[str]:
+    """How many calls have shown each number of the pools of `trunks` on `day`."""
+    numbers = [one.number for trunk in trunks.values() for one in trunk.caller_ids]
+    rows = session.connection().execute(_SHOWN, {"_day": day, "_numbers": many(numbers)})
+    return Counter({row.caller_id: row.calls for row in rows})
 
 
 def _is_owed_an_agent(lead: QueuedLead) -> bool:

@@ -84,7 +84,7 @@ class Slots:
         for name, trunk in self._trunks.items():
             if name in full:
                 continue
-            found = self._over(trunk, number, region, calls) if name in self._choosy else None
+            found = self.over(trunk, number, region, calls) if name in self._choosy else None
             if isinstance(found, Verdict):
                 refusals.append(found)
             elif name not in failed and self._free[name]:
@@ -105,7 +105,7 @@ class Slots:
         self.left -= 1
         return Fit(self._free[name].popleft(), caller_id, day)
 
-    def _over(self, trunk: Trunk, number: str, region: str | None, calls: Sequence[PastCall]) -> str | Verdict | None:
+    def over(self, trunk: Trunk, number: str, region: str | None, calls: Sequence[PastCall]) -> str | Verdict | None:
         """The number to be shown, None for the gateway's own; or why this trunk may not carry the call."""
         today = self._today(trunk, calls) if calls and _counts_by_day(trunk) else ()
         verdict = trunk.verdict(number, region, sum(one.gateway == trunk.name for one in today), self._now)
