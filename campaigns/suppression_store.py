@@ -173,7 +173,7 @@ def _lock(session: Session, function: str) -> bool:
 def let_rest(session: Session, number: str, rest: Rest, *, attempt: str, now: datetime) -> None:
     """The person called in `attempt` has refused. An entry that forbids the number for as long stays as it is."""
     scope, scope_name = scope_of(rest.seller)
-    row = _exact(session, number, scope, scope_name)
+    row = entry_of(session, NewEntry(number), scope, scope_name)
     expires_at = row.expires_at if row is not None else now
     if expires_at is None or expires_at >= rest.until:
         return
@@ -198,7 +198,7 @@ def let_rest(session: Session, number: str, rest: Rest, *, attempt: str, now: da
 def rest_no_more(session: Session, number: str, seller: str | None, *, attempt: str) -> Sequence[Gone]:
     """It was no refusal, what was said in `attempt`: its entry goes, if there is one. No lead may be locked yet."""
     scope, scope_name = scope_of(seller)
-    row = _exact(session, number, scope, scope_name)
+    row = entry_of(session, NewEntry(number), scope, scope_name)
     if row is None or (row.source, row.reason) != (refusal.SOURCE, _refused_in(attempt)):
         return ()
     lock_removals(session)
@@ -209,10 +209,11 @@ def _refused_in(attempt: str) -> str:
     return f"attempt {attempt}"
 
 
-def _exact(session: Session, number: str, scope: Scope, scope_name: str) -> SuppressionRow | None:
+def entry_of(session: Session, entry: NewEntry, scope: Scope, scope_name: str) -> SuppressionRow | None:
+    """What stands on the list of that scope for exactly that number, or prefix."""
     found = select(SuppressionRow).where(
-        col(SuppressionRow.pattern) == number,
-        col(SuppressionRow.is_prefix).is_(False),
+        col(SuppressionRow.pattern) == entry.pattern,
+        col(SuppressionRow.is_prefix).is_(entry.is_prefix),
         col(SuppressionRow.scope) == scope.value,
         col(SuppressionRow.scope_name) == scope_name,
     )

@@ -98,6 +98,7 @@ def dnc_add(
 
     def add(session: Session) -> int:
         _check_scope(session, *scope)
+        before = [_described(session, entry, *scope) for entry in entries]
         added = suppression_store.add_entries(
             session,
             entries,
@@ -109,14 +110,33 @@ def dnc_add(
             reason=reason,
             expires_at=expires_at,
         )
-        for entry in entries:
-            after = {"scope": _shown(*scope), "reason": reason, "expires_at": expires_at}
-            subject = entry.pattern + "*" * entry.is_prefix
-            audit.note(session, who=who, action="add", kind="suppression", subject=subject, now=now, after=after)
+        for entry, was in zip(entries, before, strict=True):
+            became = _described(session, entry, *scope)
+            if became != was:
+                action, subject = "add" if was is None else "change", entry.pattern + "*" * entry.is_prefix
+                audit.note(
+                    session,
+                    who=who,
+                    action=action,
+                    kind="suppression",
+                    subject=subject,
+                    now=now,
+                    before=was,
+                    after=became,
+                )
         return added
 
     added = write(settings, add)
     typer.echo(f"{added} added for {_shown(*scope)}, {len(entries) - added} were there already")
+
+
+def _described(session: Session, entry: NewEntry, scope: Scope, name: str) -> dict[str, Any] | None:
+    """What the audit log keeps of an entry; None if there is none."""
+    session.expire_all()  # it is written past the session
+    row = suppression_store.entry_of(session, entry, scope, name)
+    if row is None:
+        return None
+    return {"scope": _shown(scope, name), "source": row.source, "reason": row.reason, "expires_at": row.expires_at}
 
 
 def _check_scope(session: Session, scope: Scope, name: str) -> None:
@@ -223,13 +243,21 @@ def dnc_remove(
     now, who = right_now(), audit.this_person()
 
     def remove(session: Session) -> int:
+        were = {(one.pattern, one.is_prefix): _described(session, one, scope, name) for one in entries}
         removed = forbidden_leads.allow(session, entries, scope=scope, scope_name=name, now=now)
         if not removed:
             raise InputRefusedError(f"none of them is on the list for {_shown(scope, name)}; see `dialer dnc check`")
-        before = {"scope": _shown(scope, name), "reason": reason}
         for one in removed:
-            subject = one.pattern + "*" * one.is_prefix
-            audit.note(session, who=who, action="remove", kind="suppression", subject=subject, now=now, before=before)
+            audit.note(
+                session,
+                who=who,
+                action="remove",
+                kind="suppression",
+                subject=one.pattern + "*" * one.is_prefix,
+                now=now,
+                before=were[one.pattern, one.is_prefix],
+                after={"why": reason} if reason else None,
+            )
         return len(removed)
 
     removed = write(settings, remove)

@@ -204,3 +204,30 @@ def test_who_changed_what_and_what_it_was(spring: Run, tmp_path: Path, monkeypat
     assert "name" not in json.loads(change["after"])  # what is as it was is not told
     (start,) = spring("audit", "--kind", "campaign", "--subject", "spring", "--json")[1:2]
     assert (start["action"], json.loads(start["before"])["status"]) == ("start", "stopped")
+
+
+def test_what_was_done_to_a_do_not_call_list_is_kept_and_what_was_not_is_not(
+    spring: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rule_commands, "right_now", lambda: datetime.now(UTC))
+    spring("dnc", "add", "+12125550100", "--reason", "asked", "--days", "2")
+    spring("dnc", "add", "+12125550100", "--days", "1")  # for less long than before: nothing is done
+    spring("dnc", "add", "+12125550100", "--reason", "for good")
+    spring("dnc", "add", "+12125550100*")
+    spring("dnc", "remove", "+12125550100", "--reason", "a slip")
+    rows = spring("audit", "--kind", "suppression", "--json", "--days", "3660")
+    told = [
+        (row["action"], row["subject"], json.loads(row["before"] or "{}"), json.loads(row["after"] or "{}"))
+        for row in rows
+    ]
+    assert [one[:2] for one in told] == [
+        ("add", "+12125550100"),
+        ("change", "+12125550100"),
+        ("add", "+12125550100*"),
+        ("remove", "+12125550100"),
+    ]
+    assert told[0][3]["reason"] == "asked"
+    assert told[1][2]["expires_at"] is not None
+    assert told[1][3]["expires_at"] is None
+    assert told[3][2]["scope"] == "all campaigns"
+    assert told[3][3] == {"why": "a slip"}
