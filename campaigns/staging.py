@@ -252,7 +252,9 @@ def would_add(
 ) -> Counts:
     """What `add_leads` would answer, as far as that can be told without adding; nothing is changed."""
     lists = {row.name: row.id or 0 for row in lead_lists.lists_of(session, campaign_row_id)}
-    placed = [(lists.get(lead.list_name or terms.list_name, _NO_LIST), lead) for lead in leads]
+    for name in {lead.list_name or terms.list_name for lead in leads} - lists.keys():
+        lists[name] = -1 - len(lists)  # it would be made
+    placed = [(lists[lead.list_name or terms.list_name], lead) for lead in leads]
     if terms.by == "key":
         known = known_keys(session, campaign_row_id, [lead.external_key or "" for lead in leads], terms.unique_in)
         new, counts, _ = _sorted_by_key(placed, known, campaign_row_id, terms, _NO_WATERMARK, now)
@@ -264,7 +266,6 @@ def would_add(
 
 
 _NO_WATERMARK: Final = 2**62
-_NO_LIST: Final = -1  # it would be made
 _Placed = tuple[int, StagedLead]  # a lead and the list it goes to
 
 
@@ -462,6 +463,9 @@ def _update_of(known: KnownByKey, lead: StagedLead, now: datetime) -> _Update:
         values |= number_values(lead, known.number, before)
         if known.put_off_by is not None:
             values["due_at"] = now  # a rule has put it off; of where it is now, the rule may say otherwise
+        if lead.callback_at is not None and known.status in (LeadStatus.NEW, LeadStatus.WAITING):
+            promised = {"callback_at": lead.callback_at, "due_at": lead.callback_at}
+            values |= {**promised, "queue": None, "put_off_by": None}
     others = [one.number for one in before] != [one.number for one in all_numbers(lead)]
     return _Update(known.id, {**values, "updated_at": now}, others)
 

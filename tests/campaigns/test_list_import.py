@@ -5,7 +5,7 @@ import io
 import json
 import os
 from contextlib import aclosing
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -515,6 +515,28 @@ async def test_by_key_a_list_that_names_no_place_leaves_leads_where_they_were(da
     assert await here() == ("+12125550100", "US-CA", ["America/Los_Angeles"])
     await bring_in(database, path, "id,number\nk1,3055550100\n", by="key")  # another number is where it is
     assert await here() == ("+13055550100", "US-FL", ["America/New_York"])
+
+
+async def test_by_key_a_call_back_is_promised_to_a_lead_that_is_there(database: Database, path: Path) -> None:
+    await fill(database, 0)
+    await bring_in(database, path, "id,number\nk1,2125550100\nk2,2125550101\n", by="key")
+    await database.write(lambda s: s.execute(text("UPDATE lead SET status = 'done', queue = NULL WHERE id = 2")))
+    content = "id,number,callback_at\nk1,2125550100,2026-12-01 14:30\nk2,2125550101,2026-12-01 14:30\n"
+    await bring_in(database, path, content, by="key")
+    one, two = await leads(database)
+    moment = datetime(2026, 12, 1, 19, 30, tzinfo=UTC)
+    assert (one.callback_at, one.due_at, one.queue, one.status) == (moment, moment, None, LeadStatus.NEW)
+    assert (two.callback_at, two.status) == (None, LeadStatus.DONE)
+    await bring_in(database, path, "id,number\nk1,2125550100\n", by="key")  # it says nothing of it
+    assert (await leads(database))[0].callback_at == moment
+
+
+async def test_a_dry_run_tells_lists_apart_that_would_be_made(database: Database, path: Path) -> None:
+    await fill(database, 0)
+    content = "number,list\n2125550100,a\n2125550100,b\n2125550100,a\n"
+    for dry_run in (True, False):
+        report = await bring_in(database, path, content, columns=["list=list"], unique_in="list", dry_run=dry_run)
+        assert report.counts == Counts(added=2, duplicates_in_list=1)
 
 
 async def test_the_numbers_of_a_lead_in_a_call_stay(database: Database, path: Path) -> None:
