@@ -45,7 +45,8 @@ NAMES: Final[Mapping[Role, tuple[str, ...]]] = {
     "number": (
         *("number", "phone", "phone_number", "phonenumber", "telephone", "telephone_number", "tel", "msisdn", "e164"),
         *("mobile", "mobile_number", "mobile_phone", "cell", "cell_phone", "cellphone", "landline", "contact_number"),
-        *("home_phone", "work_phone", "business_phone", "phone_home", "phone_work", "phone_mobile", "primary_phone"),
+        *("secondary_phone", "alternate_phone", "alt_phone", "other_phone", "home_phone", "work_phone"),
+        *("business_phone", "phone_home", "phone_work", "phone_mobile", "primary_phone"),
         *("telefon", "telefonnummer", "telefonnr", "rufnummer", "handy", "handynummer", "mobil", "mobilnummer"),
         *("mobiltelefon", "festnetz", "tel_nr", "telnr", "telefon_privat", "telefon_geschaftlich", "mobilfunk"),
         *("numero", "numero_de_telephone", "numero_telephone", "no_telephone", "portable", "telephone_portable"),
@@ -91,7 +92,7 @@ NAMES: Final[Mapping[Role, tuple[str, ...]]] = {
     "consent_evidence": ("consent_evidence", "consent_source", "opt_in_source", "einwilligung_quelle"),
     "callback_at": ("callback_at", "callback", "call_back_at", "wiedervorlage"),
 }
-_COUNTED: Final = re.compile(r"_?([2-9]|10)$")
+_COUNTED: Final = re.compile(r"_?([1-9]|10)$")
 _ROLE_BY_NAME: Final[Mapping[str, Role]] = {name: role for role, names in NAMES.items() for name in names}
 _MAIN_NAMES: Final = frozenset(
     ("number", "phone", "phone_number", "phonenumber", "telephone", "telephone_number", "primary_phone", "msisdn")
@@ -220,7 +221,7 @@ def role_of(name: str) -> Role | None:
 
 def _rank(name: str) -> tuple[int, int]:
     counted = _COUNTED.search(name)
-    return 0 if name in _MAIN_NAMES else 1, int(counted[1]) if counted else 1
+    return 0 if _COUNTED.sub("", name) in _MAIN_NAMES else 1, int(counted[1]) if counted else 1
 
 
 def _named(there: str, names: Sequence[str], name: str) -> int:

@@ -26,6 +26,7 @@ from dialer.command_line import (
     CampaignOption,
     ConfigOption,
     CsvOption,
+    JsonLinesOption,
     JsonOption,
     in_database,
     read,
@@ -37,7 +38,7 @@ from dialer.errors import ConfigurationError, DialerError, InputRefusedError, Un
 from dialer.lead_commands import leads_app, list_app
 from dialer.log import configure_logging
 from dialer.rule_commands import campaign_dry_run, check_lead, dnc_app, show_audit
-from dialer.settings import Settings, load_settings
+from dialer.settings import Settings, door_in, load_settings
 from dialer.text_table import safe_cell
 
 # sysexits.h. systemd must not restart what only a person can mend: RestartPreventExitStatus=78.
@@ -315,11 +316,10 @@ def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -
 @app.command("stop-all")
 def stop_all(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Stop every campaign at once and take back what rings; conversations go on."""
-    settings = load_settings(config)
     try:
-        typer.echo(door.ask(settings.door.path, "stop_all"))
+        typer.echo(door.ask(door_in(config), "stop_all"))
     except UnavailableError:  # nobody dials; and nobody is to begin with the next start
-        names = write(settings, _stop_all)
+        names = write(load_settings(config), _stop_all)
         typer.echo(f"no daemon is running; stopped in the database: {', '.join(names) or 'no campaign was running'}")
 
 
@@ -341,7 +341,7 @@ def reload_configuration(config: ConfigOption = DEFAULT_CONFIG) -> None:
 def cdr(
     campaign: CampaignOption,
     config: ConfigOption = DEFAULT_CONFIG,
-    as_json: JsonOption = False,
+    as_json: JsonLinesOption = False,
     as_csv: CsvOption = False,
 ) -> None:
     """Print the record of every finished attempt of a campaign, oldest first."""
@@ -351,13 +351,15 @@ def cdr(
 
     async def export(database: Database) -> None:
         row = await database.read(lambda session: store.get_campaign(session, campaign))
+        names = [*CdrRow.model_fields, *outcomes.columns(None)]
         writer = csv.writer(sys.stdout)
         if as_csv:
-            writer.writerow([*CdrRow.model_fields, *outcomes.columns(None)])
+            writer.writerow(names)
         last: CdrRow | None = None
         while page := await database.read(partial(_page, campaign_id=row.id or 0, after=last)):
             for record, outcome in page:
-                values = record.model_dump(mode="json") | outcomes.columns(outcome)
+                told = record.model_dump(mode="json") | outcomes.columns(outcome)
+                values = {name: told[name] for name in names}  # a row that was read tells them in any order
                 if as_json:
                     typer.echo(json.dumps(values))
                 elif as_csv:

@@ -21,10 +21,13 @@ T = TypeVar("T")
 DEFAULT_CONFIG: Final = Path("/etc/dialer/dialer.toml")
 
 ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", envvar="DIALER_CONFIG", help="The daemon's configuration file.")
+    # One that cannot be read is told as any other mistake in it is, with the same exit code.
+    Path,
+    typer.Option("--config", "-c", envvar="DIALER_CONFIG", readable=False, help="The daemon's configuration file."),
 ]
 CampaignOption = Annotated[str, typer.Option("--campaign", help="The campaign's name.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON value instead of text.")]
+JsonLinesOption = Annotated[bool, typer.Option("--json", help="A JSON object a line instead of text.")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header line.")]
 
 

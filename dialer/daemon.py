@@ -327,4 +327,9 @@ async def obey_signals(stop: trio.Event, *, on_hangup: Callable[[], None] | None
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as stops:
                 log.info("signal_received", signal=signal.Signals(await anext(stops)).name)
                 stop.set()
-            await trio.sleep_forever()
+            # Python's own answer to a second Ctrl-C is an exception, somewhere in the middle of stopping.
+            before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+            try:
+                await trio.sleep_forever()
+            finally:
+                signal.signal(signal.SIGINT, before)

@@ -24,6 +24,7 @@ from dialer.command_line import (
     CampaignOption,
     ConfigOption,
     CsvOption,
+    JsonLinesOption,
     JsonOption,
     in_database,
     read,
@@ -192,6 +193,9 @@ def _import_text(file: Path, report: Any) -> str:
     if counts.numbers_kept:
         lines.append(f"{counts.numbers_kept} of those changed are in a call, and keep the numbers they had")
     lines += [f"{number} rows: {note}" for note, number in report.notes.items()]
+    guessed = [name for name, role, how in report.columns.described() if role == "number" and how.startswith("guess")]
+    if guessed and not report.dry_run:
+        lines.append(f"the numbers were taken from the column {guessed[0]!r}, as no column has the name of one")
     if "guess" in report.about and not report.dry_run:
         lines.append(f"read as {report.about}")
     return "\n".join(lines)
@@ -222,7 +226,7 @@ def _first_leads(report: Any) -> list[str]:
 def leads_export(
     campaign: CampaignOption,
     config: ConfigOption = DEFAULT_CONFIG,
-    as_json: JsonOption = False,
+    as_json: JsonLinesOption = False,
     as_csv: CsvOption = False,
     status: Annotated[
         list[LeadStatus] | None, typer.Option(help="Only leads of this status; may be repeated.")

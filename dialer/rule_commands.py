@@ -21,12 +21,14 @@ from campaigns.database import Database
 from campaigns.explain import Explanation, Outline
 from campaigns.find_leads import MOST_SHOWN, Named, find_leads
 from campaigns.numbers import parse_number
+from campaigns.rules.verdict import Verdict
 from campaigns.suppression_store import NewEntry, Scope
 from campaigns.tables import AuditRow, LeadRow, SuppressionRow
 from dialer.command_line import (
     DEFAULT_CONFIG,
     ConfigOption,
     CsvOption,
+    JsonLinesOption,
     JsonOption,
     in_database,
     read,
@@ -269,7 +271,7 @@ def dnc_list(
     config: ConfigOption = DEFAULT_CONFIG,
     seller: SellerOption = None,
     campaign: OneCampaignOption = None,
-    as_json: JsonOption = False,
+    as_json: JsonLinesOption = False,
     as_csv: CsvOption = False,
 ) -> None:
     """Count the entries of each do-not-call list, or write them all with --csv or --json (an object a line)."""
@@ -382,10 +384,16 @@ def _explanation_text(one: Explanation, now: datetime) -> str:
     table = text_table("", "rule", "why", "until")
     for each in one.verdicts:
         until = (
-            "" if each.allowed else _until(each.allowed_at, now, lead.zones).removeprefix(", until ") or "for good"
+            ""
+            if each.allowed
+            else _until(each.allowed_at, now, lead.zones).removeprefix(", until ") or _for_ever(each)
         )
         table.add_row("yes" if each.allowed else "no", each.rule, each.reason, until)
     return f"{head}\n{as_text(table)}"
+
+
+def _for_ever(verdict: Verdict) -> str:
+    return "it is changed" if verdict.rule in ("campaign", "list", "gateway") else "for good"
 
 
 def _until(moment: datetime | None, now: datetime, zones: str) -> str:

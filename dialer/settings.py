@@ -347,6 +347,19 @@ def load_settings(path: Path) -> Settings:
     return parse_settings(text, str(path))
 
 
+def door_in(path: Path) -> Path:
+    """Where the daemon's door is, whatever else is wrong in the file `path`: somebody may just be editing it."""
+    try:
+        return load_settings(path).door.path
+    except ConfigurationError:
+        try:
+            told = read_toml(path.read_text(encoding="utf-8")).get("door")
+        except (OSError, ValueError):
+            told = None
+        named = told.get("path") if isinstance(told, dict) else None
+        return Path(named) if isinstance(named, str) else DoorSettings().path
+
+
 def parse_settings(text: str, source: str) -> Settings:
     """As load_settings, for text that came from `source`."""
     try:

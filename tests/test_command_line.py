@@ -60,6 +60,9 @@ def test_a_list_from_file_to_export(config: Path, tmp_path: Path) -> None:
     assert (listed["status"], listed["leads"]["new"]) == ("running", 997)
     header = dialer("cdr", "--campaign", "spring", "--csv", config=config).stdout
     assert header.startswith("attempt_uuid,")
+    (tmp_path / "odd.csv").write_text(f"name,reachable\nAnn,{number(2000)}\n")
+    guessed = dialer("leads", "import", str(tmp_path / "odd.csv"), "--campaign", "spring", config=config).stdout
+    assert "the numbers were taken from the column 'reachable', as no column has the name of one" in guessed
 
 
 def refusals(folder: Path) -> dict[str, tuple[list[str], str, int, list[str]]]:

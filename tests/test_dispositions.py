@@ -87,6 +87,10 @@ async def test_a_missing_word_gets_the_default_and_status_and_records_show_all(t
         text = (await command(home, "cdr", "--campaign", "test", "--csv")).stdout
         header, *rows = csv.reader(io.StringIO(text))
         assert {row[header.index("outcome")] for row in rows} == {"no_sale", "sale"}
+        shown = [dict(zip(header, row, strict=True)) for row in rows]
+        for name in ("attempt_uuid", "number", "gateway", "agent", "hung_up_by", "disposition", "lead_id"):
+            assert [one[name].removeprefix("'") for one in shown] == [str(one[name]) for one in records], name
+        assert list(records[0]) == header
         assert "  sale\n" in (await command(home, "cdr", "--campaign", "test")).stdout
 
 

@@ -19,7 +19,7 @@ from campaigns.campaign import CampaignStatus
 from dialer.agents.agent import AgentState
 from dialer.daemon import obey_signals
 from dialer.errors import ConfigurationError
-from dialer.settings import check_reloadable, parse_settings
+from dialer.settings import check_reloadable, door_in, parse_settings
 from tests.house import House, eventually, house, number, outcomes, settings_text
 from tests.test_command_line import dialer
 
@@ -152,7 +152,8 @@ async def test_the_configuration_is_taken_over_whole_or_not_at_all(tmp_path: Pat
         assert await running.wait() == 0
 
 
-async def test_a_second_sigterm_ends_it_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_sigterm_ends_it_at_once(tmp_path: Path, how: signal.Signals) -> None:
     async with house(tmp_path) as home:
         text = settings_text(tmp_path, home.settings.switch[0].port).replace(
             "drain_seconds = 0", "drain_seconds = 600"
@@ -166,17 +167,31 @@ async def test_a_second_sigterm_ends_it_at_once(tmp_path: Path) -> None:
         async with process(home) as (running, path):
             path.write_text(text)
             await trio.to_thread.run_sync(lambda: dialer("reload", config=path))
-            running.terminate()
+            running.send_signal(how)
 
             async def stopping() -> bool:
                 return b"daemon_stopping" in (tmp_path / "daemon.log").read_bytes()
 
             await eventually(stopping)
-            running.terminate()
+            running.send_signal(how)
             with trio.fail_after(5):
-                assert await running.wait() == -signal.SIGTERM
+                assert await running.wait() == -how
+        assert b"Traceback" not in (tmp_path / "daemon.log").read_bytes()
         assert len(home.switch.channels) == 2  # and still they talk
         os.kill(int((tmp_path / "redis" / "redis.pid").read_text()), signal.SIGTERM)  # the next start would do that
+
+
+def test_all_dialing_is_stopped_though_the_configuration_is_being_edited(tmp_path: Path) -> None:
+    path = tmp_path / "d.toml"
+    for text, door in (
+        (settings_text(tmp_path, 1), tmp_path / "door.sock"),
+        (settings_text(tmp_path, 1).replace("concurrency", "concurency"), tmp_path / "door.sock"),
+        ("[door]\npath = 3", Path("/run/dialer/door.sock")),
+        ("[[gateway]\n", Path("/run/dialer/door.sock")),
+    ):
+        path.write_text(text)
+        assert door_in(path) == door
+    assert door_in(tmp_path / "missing.toml") == Path("/run/dialer/door.sock")
 
 
 async def test_a_hang_up_signal_while_it_stops_ends_nothing() -> None:

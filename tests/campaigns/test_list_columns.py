@@ -60,7 +60,10 @@ def test_columns_are_known_by_name(name: str, role: str | None) -> None:
     [
         ("mobile,name,phone", [], ["phone", "mobile"]),  # the main number first, whatever stands where
         ("phone 2,phone 1x,phone", [], ["phone", "phone 2"]),
-        ("phone 3,phone 2,mobile", [], ["mobile", "phone 2", "phone 3"]),
+        ("phone 3,phone 2,mobile", [], ["phone 2", "phone 3", "mobile"]),
+        ("Phone1,Phone2,Phone3", [], ["Phone1", "Phone2", "Phone3"]),
+        ("mobile,tel 2,tel 1", [], ["mobile", "tel 1", "tel 2"]),
+        ("name,primary phone,secondary phone", [], ["primary phone", "secondary phone"]),
         ("phone,mobile", ["number=mobile", "number=Phone"], ["mobile", "phone"]),
         ("phone,desk", ["number=desk"], ["desk"]),  # what is told is all there is
     ],
