@@ -37,7 +37,7 @@ def route(live_calls: LiveCalls, *events: Event) -> None:
         live_calls.route(event)
 
 
-def test_an_event_reaches_the_leg_it_is_about_and_no_other() -> None:
+async def test_an_event_reaches_the_leg_it_is_about_and_no_other() -> None:
     live_calls = LiveCalls()
     with live_calls.follow(CUSTOMER, "fs1") as customer, live_calls.follow(AGENT, "fs1") as agent:
         route(live_calls, told("CHANNEL_ANSWER", CUSTOMER), told("CHANNEL_PARK", AGENT))
@@ -45,7 +45,7 @@ def test_an_event_reaches_the_leg_it_is_about_and_no_other() -> None:
         assert (agent.leg.answered, agent.leg.parked) == (False, True)
 
 
-def test_a_job_reaches_the_leg_whose_originate_it_was() -> None:
+async def test_a_job_reaches_the_leg_whose_originate_it_was() -> None:
     live_calls = LiveCalls()
     with live_calls.follow(CUSTOMER, "fs1") as customer, live_calls.follow(AGENT, "fs1") as agent:
         route(
@@ -55,7 +55,7 @@ def test_a_job_reaches_the_leg_whose_originate_it_was() -> None:
         assert (agent.leg.executing_us, agent.leg.cause) == (0, "USER_BUSY")
 
 
-def test_a_jobs_unique_id_does_not_route_it() -> None:
+async def test_a_jobs_unique_id_does_not_route_it() -> None:
     """The result of a `uuid_kill` is not the end of an originate."""
     live_calls = LiveCalls()
     with live_calls.follow(CUSTOMER, "fs1") as customer:
@@ -66,7 +66,7 @@ def test_a_jobs_unique_id_does_not_route_it() -> None:
 
 
 @pytest.mark.parametrize("of", [CUSTOMER, AGENT])
-def test_both_legs_get_the_bridge_and_its_end(of: str) -> None:
+async def test_both_legs_get_the_bridge_and_its_end(of: str) -> None:
     live_calls = LiveCalls()
     with live_calls.follow(CUSTOMER, "fs1") as customer, live_calls.follow(AGENT, "fs1") as agent:
         live_calls.route(two_legs("CHANNEL_BRIDGE", of, CUSTOMER, AGENT))
@@ -75,7 +75,7 @@ def test_both_legs_get_the_bridge_and_its_end(of: str) -> None:
         assert (customer.leg.bridged_with, agent.leg.bridged_with) == ("", "")
 
 
-def test_an_unbridge_that_names_the_other_leg_only_once() -> None:
+async def test_an_unbridge_that_names_the_other_leg_only_once() -> None:
     live_calls = LiveCalls()
     with live_calls.follow(CUSTOMER, "fs1") as customer, live_calls.follow(AGENT, "fs1") as agent:
         route(
@@ -86,7 +86,7 @@ def test_an_unbridge_that_names_the_other_leg_only_once() -> None:
         assert (customer.leg.bridged_with, agent.leg.bridged_with) == ("", "")
 
 
-def test_one_followed_leg_of_a_bridge_is_enough() -> None:
+async def test_one_followed_leg_of_a_bridge_is_enough() -> None:
     live_calls = LiveCalls()
     with live_calls.follow(AGENT, "fs1") as agent:
         live_calls.route(two_legs("CHANNEL_BRIDGE", CUSTOMER, CUSTOMER, AGENT))
@@ -94,7 +94,7 @@ def test_one_followed_leg_of_a_bridge_is_enough() -> None:
         assert CUSTOMER not in live_calls
 
 
-def test_an_event_is_noticed_once_by_each_leg() -> None:
+async def test_an_event_is_noticed_once_by_each_leg() -> None:
     live_calls = LiveCalls()
     with live_calls.follow(CUSTOMER, "fs1") as customer:
         live_calls.route(told("CHANNEL_PARK"))
@@ -134,7 +134,7 @@ async def test_a_recorded_conversation_reaches_both_ends() -> None:
 # --- following ------------------------------------------------------------------------------------------------------
 
 
-def test_followers_share_one_leg_until_the_last_lets_go() -> None:
+async def test_followers_share_one_leg_until_the_last_lets_go() -> None:
     live_calls = LiveCalls()
     with live_calls.follow(AGENT, "fs1") as keeper:
         live_calls.route(told("CHANNEL_PARK", AGENT))
@@ -151,7 +151,7 @@ def test_followers_share_one_leg_until_the_last_lets_go() -> None:
         assert anew.leg == Leg(AGENT)
 
 
-def test_it_does_not_matter_who_lets_go_first() -> None:
+async def test_it_does_not_matter_who_lets_go_first() -> None:
     live_calls = LiveCalls()
     first, second = live_calls.follow(AGENT, "fs1"), live_calls.follow(AGENT, "fs1")
     first.__enter__()

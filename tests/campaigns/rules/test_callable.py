@@ -280,7 +280,8 @@ def test_another_rule_never_allows_more(
         {"consent_days": 1},
     ):
         assert until(campaign.model_copy(update=changes)) >= mine
-    assert until(campaign.model_copy(update={"profile": "none"})) <= mine
+    if campaign.timezone is None:  # under a profile it is another clock that counts
+        assert until(campaign.model_copy(update={"profile": "none"})) <= mine
     candidate, history, entries, now = question
     rules = RuleBook(campaign, 1)
     listed = rules.verdict(candidate, history, [*entries, attrs.evolve(LISTED, expires_at=now + HOUR)], now)
