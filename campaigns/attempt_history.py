@@ -10,9 +10,11 @@ from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import attrs
-from sqlalchemy import bindparam, select, text
+from sqlalchemy import bindparam, select
 from sqlmodel import Session, SQLModel
 
+from campaigns import advisory_locks
+from campaigns.advisory_locks import Lock
 from campaigns.many import many, one_of
 from campaigns.rules.candidate import PastCall
 from campaigns.tables import AttemptRow, CampaignRow
@@ -23,18 +25,12 @@ _NAMES: Final = tuple(field.name for field in attrs.fields(PastCall) if field.na
 _DEFINITIONS: Final = select(_campaign.c.id, _campaign.c.definition).where(one_of(_campaign.c.id, "_ids"))
 
 
-_LOOK_LOCK: Final = 0x6469616C_00000004  # of PostgreSQL's advisory locks
-
-
 def look_alone(session: Session) -> bool:
     """From here to the commit no other daemon looks at who was called how often, and leases; False while one does.
 
-    Calls that two lease at once would not count for each other. SQLite needs none: it has one writer at a time.
+    Calls that two lease at once would not count for each other.
     """
-    connection = session.connection()
-    if connection.dialect.name != "postgresql":
-        return True
-    return bool(connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOOK_LOCK}))
+    return advisory_locks.take(session, Lock.HISTORIES, wait=False)
 
 
 class Called(Protocol):

@@ -18,7 +18,7 @@ from campaigns import attempt_history, forbidden_leads, suppression_store
 from campaigns.attempt_history import Histories
 from campaigns.campaign import CampaignStatus
 from campaigns.hopper import calls_shown
-from campaigns.lead import LeadNumber, LeadStatus, zones_from_json
+from campaigns.lead import LeadStatus
 from campaigns.leases import candidate_of
 from campaigns.rules import suppression
 from campaigns.rules.callable import RuleBook
@@ -40,7 +40,6 @@ _WHY_FINAL: Final = {
     LeadStatus.WITHDRAWN: "it was withdrawn",
 }
 _OPEN: Final = (LeadStatus.NEW, LeadStatus.WAITING)
-_ROUNDS: Final = 5  # in which a moment is looked for that all agree on
 
 
 @attrs.frozen
@@ -62,10 +61,10 @@ def explain(session: Session, lead: LeadRow, trunks: Mapping[str, Trunk], now: d
     campaign_row = session.get_one(CampaignRow, lead.campaign_id)
     list_row = session.get_one(LeadListRow, lead.list_id)
     judge = _Judge(session, campaign_row, trunks, now)
-    found = judge.verdicts(lead)
+    candidate, found = judge.ask(lead)
     verdicts = [_of_campaign(campaign_row, now), _of_list(list_row, now), _of_state(lead, now), *found]
     answer = gravest(verdicts) or allowed("status", "no rule has anything against it", now)
-    return Explanation(campaign_row.name, list_row.name, lead, verdicts, judge.agreed(lead, answer))
+    return Explanation(campaign_row.name, list_row.name, lead, verdicts, judge.agreed(candidate, answer))
 
 
 class _Judge:
@@ -80,34 +79,29 @@ class _Judge:
         pooled = self.campaign.caller_id is None
         self._slots = Slots([], self._mine, now, partial(calls_shown, session, self._mine), pooled=pooled)
         self._since = _since(self.book, self._mine, now)
-        self._places: dict[tuple[str, str | None, datetime], Verdict] = {}
+        self._places: dict[tuple[tuple[str, ...], str | None], Verdict] = {}
 
     def histories(self, candidates: Sequence[Candidate]) -> Histories:
         """The past calls that rules ask for."""
         return Histories() if self._since is None else attempt_history.of(self._session, candidates, self._since)
 
-    def verdicts(self, lead: LeadRow) -> list[Verdict]:
-        """Every rule's, and the trunks' together, of the number that it would be called by."""
+    def ask(self, lead: LeadRow) -> tuple[Candidate, list[Verdict]]:
+        """The lead with the number that it would be called by; every rule's word on it, and the trunks' together."""
         candidate, now = candidate_of(lead.id or 0, lead), self._now
         entries = suppression_store.entries_for(self._session, [lead.number]).get(lead.number, ())
         histories = self.histories([candidate])
         said: list[Verdict] = []
-        gravest_one = self.book.verdict(candidate, histories.of(candidate), entries, now)
-        if gravest_one.rule == suppression.RULE:
-            other = forbidden_leads.goes_on_with(self._session, self.campaign, lead, now)
-            if other is not None:
-                number, due_at = other
-                candidate = _by(candidate, number)
-                histories = self.histories([candidate])
-                entries = suppression_store.entries_for(self._session, [number.number]).get(number.number, ())
-                reason = f"{lead.number} is on a do-not-call list: it goes on with {number.number}"
-                rests = due_at > now
-                said = [forbidden("rest", reason, due_at) if rests else allowed("number", reason, now)]
-        return [
-            *said,
-            *self.book.verdicts(candidate, histories.of(candidate), entries, now),
-            self.of_trunks(candidate, histories),
-        ]
+        is_listed = self.book.verdict(candidate, histories.of(candidate), entries, now).rule == suppression.RULE
+        other = forbidden_leads.goes_on_with(self._session, self.campaign, lead, now) if is_listed else None
+        if other is not None:
+            number, due_at = other
+            reason = f"{candidate.number} is on a do-not-call list: it goes on with {number.number}"
+            said = [forbidden("rest", reason, due_at) if due_at > now else allowed("number", reason, now)]
+            candidate = attrs.evolve(candidate, number=number.number, zones=number.zones, region=number.region)
+            histories = self.histories([candidate])
+            entries = suppression_store.entries_for(self._session, [number.number]).get(number.number, ())
+        said += self.book.verdicts(candidate, histories.of(candidate), entries, now)
+        return candidate, [*said, self.of_trunks(candidate, histories)]
 
     def of_trunks(self, candidate: Candidate, histories: Histories) -> Verdict:
         """What the campaign's trunks say together: one that may carry it is enough."""
@@ -128,28 +122,19 @@ class _Judge:
         moments = [one.allowed_at for one in said if one.allowed_at is not None]
         return forbidden("gateway", "; ".join(one.reason for one in said), min(moments, default=None))
 
-    def agreed(self, lead: LeadRow, found: Verdict) -> Verdict:
+    def agreed(self, candidate: Candidate, found: Verdict) -> Verdict:
         """`found` with the moment at which calling hours and closed days allow the call too."""
-        for _ in range(_ROUNDS):
-            if found.allowed or found.allowed_at is None or found.allowed_at <= self._now:
-                return found
-            then = self.place(lead, found.allowed_at)
-            if then.allowed:
-                return found
-            found = attrs.evolve(found, allowed_at=then.allowed_at)
-        return found
+        if found.allowed or found.allowed_at is None:
+            return found
+        then = self.book.place_verdict(candidate.zones, candidate.region, found.allowed_at)
+        return found if then.allowed else attrs.evolve(found, allowed_at=then.allowed_at)
 
-    def place(self, lead: LeadRow, moment: datetime) -> Verdict:
-        """What depends on where the lead is, and on the time."""
-        key = lead.zones, lead.region, moment
+    def place(self, candidate: Candidate) -> Verdict:
+        """What depends on where the number is, and on the time: many are at the same place."""
+        key = candidate.zones, candidate.region
         if key not in self._places:
-            zones = zones_from_json(lead.zones)
-            self._places[key] = self.book.place_verdict(zones, lead.region, moment)
+            self._places[key] = self.book.place_verdict(*key, self._now)
         return self._places[key]
-
-
-def _by(candidate: Candidate, other: LeadNumber) -> Candidate:
-    return attrs.evolve(candidate, number=other.number, zones=other.zones, region=other.region)
 
 
 def _since(book: RuleBook, trunks: Mapping[str, Trunk], now: datetime) -> datetime | None:
@@ -199,6 +184,11 @@ class Outline:
     by_hour: list[int] = attrs.field(factory=lambda: [0] * HOURS_AHEAD)
     later: int = 0
     never: int = 0
+
+    @property
+    def ends_at(self) -> datetime:
+        """The end of the hours that are counted one by one."""
+        return self.now + timedelta(hours=HOURS_AHEAD)
 
     def add(self, verdict: Verdict) -> None:
         """Count a lead that `verdict` was given on."""
@@ -251,10 +241,11 @@ def outline(session: Session, row: CampaignRow, trunks: Mapping[str, Trunk], now
         entries = suppression_store.entries_for(session, [lead.number for lead in open_leads])
         for lead, candidate in zip(open_leads, candidates, strict=True):
             theirs = entries.get(lead.number, ())
+            asked = candidate
             if theirs and lead.first_number is not None:  # it may go on with another number
-                found = judge.verdicts(lead)
+                asked, found = judge.ask(lead)
             else:
-                place = judge.place(lead, now)
+                place = judge.place(candidate)
                 found = [
                     judge.book.verdict(candidate, histories.of(candidate), theirs, now, place=place),
                     judge.of_trunks(candidate, histories),
@@ -263,6 +254,9 @@ def outline(session: Session, row: CampaignRow, trunks: Mapping[str, Trunk], now
                 found.append(_of_state(lead, now))
             if lead.list_id in inactive:
                 found.append(forbidden("list", "its list is not active", None))
-            so_far.add(judge.agreed(lead, gravest(found) or allowed("status", "", now)))
+            answer = gravest(found) or allowed("status", "", now)
+            # What is later than all hours that are counted can only become later still.
+            soon = answer.allowed_at is not None and answer.allowed_at < so_far.ends_at
+            so_far.add(judge.agreed(asked, answer) if soon else answer)
         session.expunge_all()  # a million leads are not to be held at once
         yield so_far

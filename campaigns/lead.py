@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from enum import IntEnum, StrEnum
 from functools import lru_cache
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 import phonenumbers
@@ -82,6 +82,27 @@ def numbers_from_json(text: str) -> tuple[LeadNumber, ...]:
     if text == "[]":  # most leads have a single one
         return ()
     return tuple(LeadNumber(number, tuple(zones), kind, region) for number, zones, kind, region in json.loads(text))
+
+
+class HasNumbers(Protocol):
+    """What a lead tells of its numbers; a LeadRow does, and so does one on its way in."""
+
+    @property
+    def number(self) -> str: ...
+    @property
+    def zones(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def region(self) -> str | None: ...
+    @property
+    def numbers(self) -> str: ...
+
+
+def all_numbers(lead: HasNumbers) -> tuple[LeadNumber, ...]:
+    """All numbers of `lead`, in their order."""
+    alone = LeadNumber(lead.number, zones_from_json(lead.zones), lead.kind, lead.region)
+    return numbers_from_json(lead.numbers) or (alone,)
 
 
 def number_columns(place: int, number: LeadNumber) -> dict[str, object]:

@@ -17,7 +17,7 @@ from sqlmodel import Session, col, select
 from campaigns import audit, forbidden_leads, staging, store
 from campaigns.campaign import Campaign
 from campaigns.known_leads import UniqueIn, known_keys, known_numbers
-from campaigns.lead import WITHDRAWN, LeadNumber, LeadStatus, numbers_from_json
+from campaigns.lead import WITHDRAWN, LeadNumber, LeadStatus, all_numbers
 from campaigns.list_rows import LONGEST_KEY, LONGEST_LIST, PRIORITIES, StagedLead
 from campaigns.numbers import Number, parse_number
 from campaigns.staging import Counts, Terms
@@ -94,7 +94,7 @@ def change_lead(
     busy = lead.status is LeadStatus.DIALING
     moves = bool(details.numbers) or details.timezone is not None
     if moves and not busy:
-        before_numbers = staging.all_numbers(lead)
+        before_numbers = all_numbers(lead)
         numbers = details.numbers or [one.number for one in before_numbers]
         staged = _as_staged(attrs.evolve(details, numbers=numbers), definition, before_numbers)
         if staged.number != before_numbers[0].number:
@@ -174,7 +174,7 @@ def locked_leads(session: Session, ids: Sequence[int]) -> Sequence[LeadRow]:
 def described(lead: LeadRow) -> dict[str, Any]:
     """What the audit log keeps of a lead."""
     return {
-        "numbers": [one.number for one in numbers_from_json(lead.numbers)] or [lead.number],
+        "numbers": [one.number for one in all_numbers(lead)],
         "number": lead.number,
         "zones": json.loads(lead.zones),
         "region": lead.region,

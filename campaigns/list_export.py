@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import attrs
 from sqlmodel import Session, col, select
 
-from campaigns.lead import LeadNumber, LeadStatus, numbers_from_json
+from campaigns.lead import LeadStatus, all_numbers, numbers_from_json
 from campaigns.list_columns import plain, role_of
 from campaigns.tables import LeadListRow, LeadRow
 
@@ -55,8 +55,7 @@ def page(session: Session, wanted: Wanted, after_id: int) -> Sequence[Mapping[st
 
 
 def _described(lead: LeadRow) -> dict[str, Any]:
-    alone = LeadNumber(lead.number, tuple(json.loads(lead.zones)), lead.kind, lead.region)
-    places = [attrs.asdict(one) for one in numbers_from_json(lead.numbers) or (alone,)]
+    places = [attrs.asdict(one) for one in all_numbers(lead)]
     values = {name: _plain(getattr(lead, name)) for name in COLUMNS if name not in ("list", "numbers", "zones")}
     return values | {
         "numbers": [one["number"] for one in places],

@@ -19,24 +19,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import attrs
-from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
 from sqlalchemy.types import TypeEngine
 from sqlmodel import Session, SQLModel, col
 
-from campaigns import forbidden_leads, lead_lists, store, suppression_store
+from campaigns import advisory_locks, forbidden_leads, lead_lists, store, suppression_store
+from campaigns.advisory_locks import Lock
 from campaigns.known_leads import KnownByKey, UniqueIn, known_keys, known_numbers
-from campaigns.lead import (
-    LeadNumber,
-    LeadStatus,
-    Queue,
-    number_columns,
-    numbers_from_json,
-    numbers_to_json,
-    zones_from_json,
-)
+from campaigns.lead import LeadNumber, LeadStatus, Queue, all_numbers, number_columns, numbers_to_json
 from campaigns.list_rows import StagedLead, unpack
 from campaigns.tables import CampaignRow, ImportRow, SuppressionRow
 from dialer.errors import InputRefusedError
@@ -44,7 +37,6 @@ from dialer.errors import InputRefusedError
 CHUNK = 2_000  # leads in one transaction: some 30 ms of the writer's time
 By = Literal["number", "key"]
 _FORGOTTEN_AFTER: Final = timedelta(days=1)  # whoever has begun it will not look any more
-_ADDITIONS_LOCK: Final = 0x6469616C_00000002  # of PostgreSQL's advisory locks, beside the migrations' own
 
 _staged = SQLModel.metadata.tables["staged_chunk"]
 _lead = SQLModel.metadata.tables["lead"]
@@ -208,8 +200,7 @@ def _locked(session: Session, import_id: int) -> ImportRow:
 
 def lock_additions(session: Session) -> None:
     """From here to the commit nobody else adds leads, so that who is looked up and not found is not there."""
-    if session.connection().dialect.name == "postgresql":
-        session.connection().execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADDITIONS_LOCK})
+    advisory_locks.take(session, Lock.ADDITIONS)
 
 
 def newest_lead(session: Session) -> int:
@@ -468,27 +459,6 @@ def _update_of(known: KnownByKey, lead: StagedLead, now: datetime) -> _Update:
             values |= {**promised, "queue": None, "put_off_by": None}
     others = [one.number for one in before] != [one.number for one in all_numbers(lead)]
     return _Update(known.id, {**values, "updated_at": now}, others)
-
-
-class HasNumbers(Protocol):
-    """What a lead tells of its numbers; a LeadRow does, and so does one on its way in."""
-
-    @property
-    def number(self) -> str: ...
-    @property
-    def zones(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def region(self) -> str | None: ...
-    @property
-    def numbers(self) -> str: ...
-
-
-def all_numbers(lead: HasNumbers) -> tuple[LeadNumber, ...]:
-    """All numbers of `lead`, in their order."""
-    alone = LeadNumber(lead.number, zones_from_json(lead.zones), lead.kind, lead.region)
-    return numbers_from_json(lead.numbers) or (alone,)
 
 
 def number_values(lead: StagedLead, current: str, before: Sequence[LeadNumber]) -> dict[str, object]:

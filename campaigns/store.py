@@ -128,7 +128,7 @@ def reconsider(session: Session, campaign_row_id: int, now: datetime, *, suppres
     put_off = text(RESTING), LeadRow.due_at > now, col(LeadRow.put_off_by).is_not(None)
     ids = _some(session, mine, *put_off)
     if ids:
-        session.connection().execute(update(_lead).where(_lead.c.id.in_(ids)).values(due_at=now, updated_at=now))
+        look_again(session, ids, now)
         return len(ids)
     ended = LeadRow.status == LeadStatus.EXHAUSTED, LeadRow.put_off_by == ATTEMPTS, LeadRow.attempts < most
     ids = _some(session, mine, *ended)

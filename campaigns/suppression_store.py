@@ -15,10 +15,12 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 import attrs
-from sqlalchemy import bindparam, delete, func, or_, select, text
+from sqlalchemy import bindparam, delete, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, col
 
+from campaigns import advisory_locks
+from campaigns.advisory_locks import Lock
 from campaigns.many import many, one_of
 from campaigns.rules import refusal
 from campaigns.rules.candidate import SuppressionEntry
@@ -27,7 +29,6 @@ from campaigns.tables import SuppressionRow
 from dialer.errors import InputRefusedError
 
 _PATTERN: Final = re.compile(r"\+[0-9]{1,15}")
-_REMOVALS_LOCK: Final = 0x6469616C_00000003  # of PostgreSQL's advisory locks
 _suppression = SQLModel.metadata.tables["suppression"]
 _KNOWN: Final = select(_suppression.c.pattern, _suppression.c.is_prefix).where(
     one_of(_suppression.c.pattern, "_patterns"),
@@ -146,7 +147,7 @@ def remove_entries(session: Session, entries: Sequence[NewEntry], *, scope: Scop
 
 def lock_removals(session: Session) -> None:
     """From here to the commit nobody suppresses leads: whoever is about to will see what has been removed."""
-    _lock(session, "pg_advisory_xact_lock")
+    advisory_locks.take(session, Lock.REMOVALS)
 
 
 def keep_entries(session: Session) -> None:
@@ -154,20 +155,12 @@ def keep_entries(session: Session) -> None:
 
     To be called before any lead is locked. It waits; whoever has leads locked asks `may_suppress` instead.
     """
-    _lock(session, "pg_advisory_xact_lock_shared")
+    advisory_locks.take(session, Lock.REMOVALS, shared=True)
 
 
 def may_suppress(session: Session) -> bool:
     """The same as `keep_entries`, but False where that would have to wait."""
-    return _lock(session, "pg_try_advisory_xact_lock_shared")
-
-
-def _lock(session: Session, function: str) -> bool:
-    """SQLite needs none: it has one writer at a time."""
-    connection = session.connection()
-    if connection.dialect.name != "postgresql":
-        return True
-    return connection.scalar(text(f"SELECT {function}(:key)"), {"key": _REMOVALS_LOCK}) is not False
+    return advisory_locks.take(session, Lock.REMOVALS, shared=True, wait=False)
 
 
 def let_rest(session: Session, number: str, rest: Rest, *, attempt: str, now: datetime) -> None:

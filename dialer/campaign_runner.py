@@ -179,10 +179,10 @@ class CampaignRunner:
 
     async def _decide_and_dial(self) -> None:
         """One decision for each switch the campaign's trunks are on: an agent can be bridged on their own only."""
-        if self._ledger.trouble or self._world.clock_check.trouble:
+        unwritten = f"results cannot be written: {self._ledger.trouble}" if self._ledger.trouble else ""
+        if trouble := unwritten or self._world.clock_check.trouble:
             self.pacing.may_dial_on(())
-            unwritten = f"results cannot be written: {self._ledger.trouble}" if self._ledger.trouble else ""
-            self.reason = unwritten or self._world.clock_check.trouble
+            self.reason = trouble
             return
         trunks: dict[str, list[Gateway]] = {}
         for gateway in self._gateways():

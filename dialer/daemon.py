@@ -3,7 +3,8 @@
 run_daemon
 ├─ database, Redis                       context managers: last closed
 └─ services                              links and everything that keeps house
-   ├─ switch × n, presence, roster, wrap-up, gateways, pacing, clock check, loop lag, door, signals
+   ├─ switch × n, presence, roster, wrap-up, gateways, pacing, second look, clock check,
+   │                                    loop lag, door, signals
    └─ phones                             nailed-up legs: need links to hang up
       └─ calls                           attempts, outlive their campaign's runner
          └─ dialing                      campaign runners: first to stop
@@ -27,7 +28,6 @@ import trio
 from campaigns import store
 from campaigns.database import Database, open_database
 from campaigns.list_import import finish_imports
-from campaigns.trunk import OF_TRUNKS
 from dialer.agents.nailed_up import NailedUpPhones
 from dialer.agents.presence import Presence
 from dialer.agents.roster import Facts, Roster
@@ -40,7 +40,7 @@ from dialer.clock import Clock, SystemClock
 from dialer.clock_check import ClockCheck
 from dialer.desk import Desk
 from dialer.door import serve_door
-from dialer.errors import ConfigurationError, OutcomeUnknownError, UnavailableError
+from dialer.errors import ConfigurationError, UnavailableError
 from dialer.esl.link import LinkLimits
 from dialer.esl.switch import Connect, Switch, SwitchAddress, connect_tcp
 from dialer.log import configure_logging
@@ -48,6 +48,7 @@ from dialer.metrics import Metrics
 from dialer.pacing_desk import PacingDesk
 from dialer.records.journal import FileJournal, Journal
 from dialer.records.ledger import DatabaseLedger
+from dialer.second_look import SecondLook
 from dialer.settings import Settings, check_reloadable
 from dialer.shared_state import SharedState, open_shared_state, private_redis
 from dialer.switch_keeper import SwitchKeeper
@@ -162,13 +163,13 @@ class Daemon:
         self.roster.watch(self.pacing)
         lease = CampaignLease(state, prefix=prefix, node=settings.node)
         self.campaigns = CampaignDesk(database, self.world, self.ledger, lease, self.pacing)
+        self.second_look = SecondLook(database, clock, self.campaigns.wake_runners)
         self.phones = NailedUpPhones(self.world, self.campaigns.of_team)
         self.wrap_up = WrapUp(self.world, database, self.ledger, self.phones.agent_of)
         self.desk = Desk(
             self.world, database, self.campaigns, self.phones, self.wrap_up, lambda: self.ledger.trouble, self.reload
         )
         self._load = load
-        self._trunks_changed = trio.Event()
         self.keepers = [
             SwitchKeeper(switch, self.world, self.presence, self.phones, self.campaigns, self.ledger, self.wrap_up)
             for switch in self.switches.values()
@@ -192,7 +193,7 @@ class Daemon:
             services.start_soon(self.pacing.keep_house)
             services.start_soon(self.presence.run)
             services.start_soon(self.wrap_up.run)
-            services.start_soon(self._ask_trunks_again)
+            services.start_soon(self.second_look.run)
             await services.start(serve_door, door.path, int(door.mode, 8), self.desk.verbs())
             async with trio.open_nursery() as phones, trio.open_nursery() as calls:
                 self.roster.on_agent_freed(self.campaigns.wake_runners)
@@ -230,7 +231,7 @@ class Daemon:
             configure_logging(new.log.level, new.log.format)
         self.settings = new
         if "gateway" in changed:
-            self._trunks_changed.set()
+            self.second_look.trunks_changed()
         return f"taken over: {', '.join(changed)}" if changed else "nothing in the configuration has changed"
 
     def _reload_and_tell(self) -> None:
@@ -238,21 +239,6 @@ class Daemon:
             log.info("configuration_reloaded", result=self.reload())
         except ConfigurationError as error:
             log.error("configuration_refused", error=str(error))
-
-    async def _ask_trunks_again(self) -> None:
-        """After a reload that changed trunks: whom they would not carry is looked at anew, until cancelled."""
-        while True:
-            await self._trunks_changed.wait()
-            self._trunks_changed = trio.Event()
-            try:
-                ids = await self.database.read(partial(store.put_off_by, rules=OF_TRUNKS))
-                now = self.world.clock.now()
-                for first in range(0, len(ids), store.RECONSIDERED):
-                    some = ids[first : first + store.RECONSIDERED]
-                    await self.database.write(partial(store.look_again, ids=some, now=now))
-                self.campaigns.wake_runners()
-            except (UnavailableError, OutcomeUnknownError) as error:
-                log.warning("leads_not_looked_at_again", error=str(error))
 
     async def _drain(self) -> None:
         """Takes back what rings, and waits for conversations as long as the settings say."""

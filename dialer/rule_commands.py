@@ -383,11 +383,8 @@ def _explanation_text(one: Explanation, now: datetime) -> str:
     head += "may be called now" if answer.allowed else f"is not called: {answer.reason}{when}"
     table = text_table("", "rule", "why", "until")
     for each in one.verdicts:
-        until = (
-            ""
-            if each.allowed
-            else _until(each.allowed_at, now, lead.zones).removeprefix(", until ") or _for_ever(each)
-        )
+        moment = _until(each.allowed_at, now, lead.zones).removeprefix(", until ")
+        until = "" if each.allowed else moment or _for_ever(each)
         table.add_row("yes" if each.allowed else "no", each.rule, each.reason, until)
     return f"{head}\n{as_text(table)}"
 

@@ -12,6 +12,16 @@ from tests.faults.virtual import VirtualHouse, run_virtually
 from tests.house import number
 
 
+async def dies_in_a_conversation(house: VirtualHouse, *next_numbers: str, phones: str = "nailed_up") -> None:
+    """Somebody talks with the agent 1000 for long; the daemon is killed."""
+    await house.start()
+    once, wrap_up = "{ max_attempts = 1 }", "5.0"
+    numbers = [number(0, 8), *next_numbers]
+    await house.begin(numbers, AGENTS[:1], phones=f'"{phones}"', retries=once, wrap_up_seconds=wrap_up)
+    await house.until(lambda: any(one.partner is not None for one in house.customers()), "talking")
+    await house.kill()
+
+
 def test_a_link_whose_events_come_seconds_late_is_dropped_and_all_is_put_right(redis_url: str) -> None:
     async def story() -> None:
         async with VirtualHouse(redis_url).standing() as house:
@@ -123,10 +133,7 @@ def test_conversations_are_known_though_redis_lost_its_data_while_no_daemon_was_
 ) -> None:
     async def story() -> None:
         async with VirtualHouse(redis_url).standing() as house:
-            await house.start()
-            await house.begin([number(0, 8), number(1)], ["1000"], phones=f'"{phones}"', wrap_up_seconds="5.0")
-            await house.until(lambda: any(one.partner is not None for one in house.customers()), "talking")
-            await house.kill()
+            await dies_in_a_conversation(house, number(1), phones=phones)
             house.lose_redis_data()
             await house.start()
             await trio.sleep(20)
@@ -148,10 +155,7 @@ def test_conversations_are_known_though_redis_lost_its_data_while_no_daemon_was_
 def test_a_conversation_of_a_former_life_is_waited_for_at_a_stop(redis_url: str) -> None:
     async def story() -> None:
         async with VirtualHouse(redis_url).standing() as house:
-            await house.start()
-            await house.begin([number(0, 8)], ["1000"])
-            await house.until(lambda: any(one.partner is not None for one in house.customers()), "talking")
-            await house.kill()
+            await dies_in_a_conversation(house)
             await house.start()
             await house.until(lambda: bool(house.daemon.campaigns.calls_in_flight()), "adopted", 10.0)
             (customer,) = house.customers()
@@ -182,10 +186,7 @@ def test_agents_of_a_daemon_that_is_gone_are_not_sent_to_without_their_phones(re
 def test_what_a_node_left_is_told_and_ended_by_whoever_takes_its_name(redis_url: str) -> None:
     async def story() -> None:
         async with VirtualHouse(redis_url).standing() as house:
-            await house.start()
-            await house.begin([number(0, 8)], AGENTS[:1], retries="{ max_attempts = 1 }")
-            await house.until(lambda: any(one.partner for one in house.customers()), "talks")
-            await house.kill()
+            await dies_in_a_conversation(house)
             own = house.settings
             house.settings = own.model_copy(update={"node": "other"})
             await house.start()
@@ -205,10 +206,7 @@ def test_what_a_node_left_is_told_and_ended_by_whoever_takes_its_name(redis_url:
 def test_a_clock_that_was_set_back_before_a_restart_hides_no_open_attempt(redis_url: str) -> None:
     async def story() -> None:
         async with VirtualHouse(redis_url).standing() as house:
-            await house.start()
-            await house.begin([number(0, 8)], AGENTS[:1], retries="{ max_attempts = 1 }")
-            await house.until(lambda: any(one.partner for one in house.customers()), "talks")
-            await house.kill()
+            await dies_in_a_conversation(house)
             house.sql(
                 lambda session: session.connection().execute(
                     text("UPDATE attempt SET opened_at = datetime(opened_at, '+1 hour') || '.000000'")

@@ -193,7 +193,6 @@ class Predictive:
         self._least_agents = least_agents
         self._others = others
         self._fresh: _Calls | None = None
-        self._at_risk = 0.0  # abandoned calls to be expected of those that ring, as of the last forecast
 
     def __repr__(self) -> str:
         return f"<Predictive {self._budget!r} {self._demand!r} {self._supply!r}>"
@@ -211,9 +210,9 @@ class Predictive:
         at_risk = self._budget.expected(now_seconds)
         spent = [one for one in view.windows if self._budget.is_spent(one.live, one.abandoned, at_risk)]
         if spent:
-            self._expect(
-                self._at_risk * 0.9, now_seconds
-            )  # those that rang are gone, and progressive calls risk nothing
+            # Those of ours that rang then are answered or gone by and by, and progressive calls risk nothing.
+            ours = at_risk - self._budget.expected(now_seconds, but=self)
+            self._budget.expect(self, 0.9 * ours, now_seconds)
             return clipped(floor_of(view), f"progressive: {self._spent(spent)}", HeldBy.BUDGET, view)
         forecast = _Forecast(view, answers, free, self._patience_seconds, self._fresh)
         self._fresh = forecast.fresh
@@ -222,16 +221,12 @@ class Predictive:
         calls, held_by = self._most_calls(view, forecast, floor, agents, theta)
         idle = max(0, view.idle_agents - view.waiting)
         expected = forecast.all_answers + calls * forecast.fresh_answers
-        self._expect(theta * max(0.0, expected - idle), now_seconds)
+        self._budget.expect(self, theta * max(0.0, expected - idle), now_seconds)
         cancel: tuple[str, ...] = ()
         if calls == 0 and self._cancels:
             cancel = self._to_cancel(now_seconds, forecast)
         reason = self._reason(view, calls, floor, held_by, theta)
         return clipped(calls, reason, held_by, view, cancel)
-
-    def _expect(self, abandoned: float, now_seconds: float) -> None:
-        self._at_risk = abandoned
-        self._budget.expect(self, abandoned, now_seconds)
 
     def _too_little_known(self, agents: int) -> str:
         if agents < self._least_agents:

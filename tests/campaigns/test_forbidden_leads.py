@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -257,52 +257,50 @@ async def test_a_lead_that_is_looked_at_while_its_number_comes_off_a_list_is_not
         assert await called(one, filled) == [FIRST]  # there is no entry any more, nor one to remove again
 
 
+async def keeps_its_place_meanwhile(
+    one: Database, two: Database, filled: Filled, remove: Callable[[Session], object]
+) -> None:
+    """The lead is looked at when its entry has been removed, and nobody else knows yet whether it is gone."""
+    removed, looked = threading.Event(), threading.Event()
+
+    def take_off(session: Session) -> None:
+        remove(session)
+        removed.set()
+        assert looked.wait(60)
+
+    async def look() -> None:
+        await trio.to_thread.run_sync(removed.wait)
+        assert await called(two, filled) == []
+        looked.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.write, take_off)
+        nursery.start_soon(look)
+    assert await called(one, filled) == [FIRST]
+
+
 @ENDS
 async def test_a_lead_whose_number_is_just_coming_off_a_list_keeps_its_place(
     postgres_url: str, expires_at: datetime | None
 ) -> None:
+    def remove(session: Session) -> None:
+        forbidden_leads.allow(session, [NewEntry(FIRST)], scope=Scope.SYSTEM, scope_name="", now=NOON)
+
     async with two_daemons(postgres_url, expires_at) as (one, two, filled):
-        removed, looked = threading.Event(), threading.Event()
-
-        def take_off(session: Session) -> None:
-            forbidden_leads.allow(session, [NewEntry(FIRST)], scope=Scope.SYSTEM, scope_name="", now=NOON)
-            removed.set()
-            assert looked.wait(60)
-
-        async def look() -> None:
-            await trio.to_thread.run_sync(removed.wait)
-            assert await called(two, filled) == []  # nobody knows yet whether the entry is gone
-            looked.set()
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(one.write, take_off)
-            nursery.start_soon(look)
-        assert await called(one, filled) == [FIRST]
+        await keeps_its_place_meanwhile(one, two, filled, remove)
 
 
 async def test_a_refusal_that_is_just_taken_back_rests_nobody(postgres_url: str) -> None:
+    def take_back(session: Session) -> None:
+        gone = rest_no_more(session, FIRST, None, attempt="a")
+        assert [each.pattern for each in gone] == [FIRST]
+        forbidden_leads.allowed_again(session, gone, NOON)
+
     async with open_database(postgres_url, node=None) as one, open_database(postgres_url, node=None) as two:
         filled = await lead_with(one, FIRST)
         rest = Rest(None, NOON + timedelta(days=30))
         await one.write(lambda session: let_rest(session, FIRST, rest, attempt="a", now=NOON))
-        removed, looked = threading.Event(), threading.Event()
-
-        def take_back(session: Session) -> None:
-            gone = rest_no_more(session, FIRST, None, attempt="a")
-            assert [one.pattern for one in gone] == [FIRST]
-            forbidden_leads.allowed_again(session, gone, NOON)
-            removed.set()
-            assert looked.wait(60)
-
-        async def look() -> None:
-            await trio.to_thread.run_sync(removed.wait)
-            assert await called(two, filled) == []
-            looked.set()
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(one.write, take_back)
-            nursery.start_soon(look)
-        assert await called(one, filled) == [FIRST]
+        await keeps_its_place_meanwhile(one, two, filled, take_back)
 
 
 async def test_a_prefix_is_taken_off_by_its_star_alone_and_a_number_without_one(database: Database) -> None:
