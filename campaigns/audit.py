@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sqlmodel import Session, col, select
 
@@ -29,12 +29,15 @@ def this_person() -> str:
     return name[:MAX_WHO_CHARACTERS] or UNKNOWN
 
 
+Kind = Literal["agent", "campaign", "dialer", "lead", "list", "suppression"]  # what can be changed
+
+
 def note(
     session: Session,
     *,
     who: str,
     action: str,
-    kind: str,
+    kind: Kind,
     subject: str,
     now: datetime,
     before: Mapping[str, Any] | None = None,
@@ -69,7 +72,7 @@ def _text(value: Mapping[str, Any] | None) -> str | None:
 def notes(
     session: Session,
     *,
-    kind: str | None = None,
+    kind: Kind | None = None,
     subject: str | None = None,
     since: datetime | None = None,
     limit: int = 100,

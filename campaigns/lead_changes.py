@@ -82,8 +82,11 @@ def change_lead(
     """
     definition = store.definition_of(store.get_campaign(session, campaign))
     before = described(lead)
+    if details == LeadDetails():
+        raise InputRefusedError("nothing is to be changed: say what")
     _check_priority(details.priority)
     _check_texts(details)
+    _check_zone(details.timezone)
     _check_key_free(session, lead.campaign_id, details.key, lead.id)
     if details.fields:
         fields = {**json.loads(lead.fields), **details.fields}
@@ -126,9 +129,7 @@ def _check_key_free(session: Session, campaign_row_id: int, key: str | None, lea
     """Raises InputRefusedError when another lead of the campaign has that key: lists change leads by it."""
     for other in known_keys(session, campaign_row_id, [key], "campaign").get(key, ()) if key else ():
         if other.id != lead_id:
-            raise InputRefusedError(
-                f"{key!r} is the key of lead {other.id} already; `dialer leads change` changes it"
-            )
+            raise InputRefusedError(f"{key!r} is the key of lead {other.id} already: a list by key would change both")
 
 
 def _check_free(session: Session, lead: LeadRow, number: str, unique_in: UniqueIn) -> None:
@@ -191,8 +192,7 @@ def list_name_of(session: Session, lead: LeadRow) -> str:
 
 
 def _as_staged(details: LeadDetails, campaign: Campaign, before: Sequence[LeadNumber] = ()) -> StagedLead:
-    if details.timezone is not None and not is_zone(details.timezone):
-        raise InputRefusedError(f"{details.timezone!r} is not a time zone: it should be one like Europe/Berlin")
+    _check_zone(details.timezone)
     _check_priority(details.priority)
     numbers = {number.e164: number for number in (parse_number(text, campaign.country) for text in details.numbers)}
     if not numbers:
@@ -225,6 +225,11 @@ def _zones(number: Number, details: LeadDetails, known: Mapping[str, tuple[str, 
     if details.timezone is not None:
         return (details.timezone,)
     return known.get(number.e164, number.zones)
+
+
+def _check_zone(zone: str | None) -> None:
+    if zone is not None and not is_zone(zone):
+        raise InputRefusedError(f"{zone!r} is not a time zone: it should be one like Europe/Berlin")
 
 
 def _check_texts(details: LeadDetails, list_name: str = DEFAULT_LIST) -> None:

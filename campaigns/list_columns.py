@@ -92,6 +92,8 @@ NAMES: Final[Mapping[Role, tuple[str, ...]]] = {
     "consent_evidence": ("consent_evidence", "consent_source", "opt_in_source", "einwilligung_quelle"),
     "callback_at": ("callback_at", "callback", "call_back_at", "wiedervorlage"),
 }
+# Of the file of refused rows, before those of the list: mended, it is a list again.
+REFUSAL_COLUMNS: Final = ("refused line", "refused value", "refused reason")
 _COUNTED: Final = re.compile(r"_?([1-9]|10)$")
 _ROLE_BY_NAME: Final[Mapping[str, Role]] = {name: role for role, names in NAMES.items() for name in names}
 _MAIN_NAMES: Final = frozenset(
@@ -124,7 +126,7 @@ class Columns:
         """The columns that are the lead's own fields: those without a role, and some that agents want to see."""
         shown = ("region", "postal_code", "list")
         used = {*self.numbers, *(index for role, index in self.roles.items() if role not in shown)}
-        return [index for index in range(len(self.header)) if index not in used]
+        return [index for index, name in enumerate(self.header) if index not in used and name not in REFUSAL_COLUMNS]
 
     def described(self) -> list[tuple[str, str, str]]:
         """For a person: each column's name, what it is taken for, and why."""

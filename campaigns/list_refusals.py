@@ -15,13 +15,12 @@ from typing import Any, Self, TextIO
 
 import structlog
 
+from campaigns.list_columns import REFUSAL_COLUMNS
 from campaigns.list_rows import Refusal
 from dialer.errors import InputRefusedError
 from dialer.text_table import safe_cell
 
 log = structlog.get_logger()
-
-COLUMNS = ("refused line", "refused value", "refused reason")
 
 
 class RefusedRows:
@@ -54,7 +53,7 @@ class RefusedRows:
             if self._file is None:
                 self._file = self._unfinished.open("w", newline="", encoding="utf-8-sig")
                 self._writer = csv.writer(self._file)
-                self._writer.writerow([*COLUMNS, *map(safe_cell, self._header)])
+                self._writer.writerow([*REFUSAL_COLUMNS, *map(safe_cell, self._header)])
             for each in refused:
                 row = [each.line, each.value, each.reason, *each.cells]
                 self._writer.writerow([safe_cell(cell) for cell in row])

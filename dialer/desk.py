@@ -165,7 +165,7 @@ class Desk:
             log.warning("not_noted", of=what, asked_by=asked_by.get(), error=str(error))
 
     def _note(
-        self, session: Session, *, action: str, kind: str, subject: str, after: Mapping[str, Any] | None = None
+        self, session: Session, *, action: str, kind: audit.Kind, subject: str, after: Mapping[str, Any] | None = None
     ) -> None:
         who, now = asked_by.get(), self._world.clock.now()
         audit.note(session, who=who, action=action, kind=kind, subject=subject, now=now, after=after)

@@ -358,7 +358,8 @@ def leads_change(
                 session, campaign, locked_leads(session, ids)[0], details, unique_in=unique_in, who=who, now=now
             )
         )
-        return f"lead {ids[0]}: " + ("changed" if moved else "changed, but it is in a call and keeps its numbers")
+        stays = "" if moved else ", but it is in a call: its numbers, and where they are, stay"
+        return f"lead {ids[0]}: changed{stays}"
 
     typer.echo(f"{in_database(settings, change)}{tell_daemon(settings)}")
 

@@ -456,7 +456,7 @@ def _outline_text(name: str, found: Outline) -> str:
 
 def show_audit(
     config: ConfigOption = DEFAULT_CONFIG,
-    kind: Annotated[str | None, typer.Option(help="campaign, list, lead, suppression, agent or dialer.")] = None,
+    kind: Annotated[audit.Kind | None, typer.Option(help="What was changed.")] = None,
     subject: Annotated[str | None, typer.Option(help="Which of them, as the audit log calls it.")] = None,
     days: Annotated[float, typer.Option(min=0.01, max=36_500, help="So far back.")] = 30.0,
     limit: Annotated[int, typer.Option(min=1, max=100_000)] = 100,

@@ -206,6 +206,12 @@ def test_who_changed_what_and_what_it_was(spring: Run, tmp_path: Path, monkeypat
     assert (start["action"], json.loads(start["before"])["status"]) == ("start", "stopped")
 
 
+def test_a_kind_that_there_is_not_is_refused(spring: Run) -> None:
+    result = CliRunner().invoke(app, ["audit", "--kind", "banana"])
+    assert result.exit_code == 2
+    assert "banana" in result.output
+
+
 def test_what_was_done_to_a_do_not_call_list_is_kept_and_what_was_not_is_not(
     spring: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,17 @@ async def test_what_cannot_be_added_is_refused(
     assert (await leads(database), await noted(database)) == ([], [])
 
 
+@pytest.mark.parametrize("busy", [False, True])
+async def test_a_change_that_is_none_or_wrong_is_refused_also_in_a_call(database: Database, busy: bool) -> None:
+    filled = await fill(database, 1)
+    if busy:
+        await take(database, filled, 1)
+    with pytest.raises(InputRefusedError, match="nothing is to be changed: say what"):
+        await change(database, "1")
+    with pytest.raises(InputRefusedError, match="'Mars' is not a time zone"):
+        await change(database, "1", timezone="Mars")
+
+
 async def test_a_key_is_one_leads(database: Database) -> None:
     await fill(database, 0)
     await add(database, "2125550100", key="k1")

@@ -746,8 +746,12 @@ async def test_refused_rows_are_kept_in_a_file_that_a_spreadsheet_may_open(sqlit
             ["2", "'=1+1", "'=1+1", 'a, "b"'],
             ["4", "12ab", "12ab", "'@SUM(A1)"],
         ]
-        mended = await bring_in(database, path, "number,name\n2125550100,x\n")
-        assert mended.refused_file is None
+        mended = path.with_name("mended.csv")
+        text_of_it = report.refused_file.read_text(encoding="utf-8-sig")
+        await bring_in(database, mended, text_of_it.replace("'=1+1,\"a", '2125550177,"a'))
+        assert json.loads((await leads(database))[-1].fields) == {"name": 'a, "b"'}
+        again = await bring_in(database, path, "number,name\n2125550100,x\n")
+        assert again.refused_file is None
         assert not report.refused_file.exists()
         elsewhere = path.with_name("bad.csv")
         assert (await bring_in(database, path, "number\n12ab\n", refused_path=elsewhere)).refused_file == elsewhere
