@@ -11,11 +11,11 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 import trio
@@ -38,6 +38,8 @@ FIRST_EXTENSION: Final = 1000
 SIMULATOR_START_SECONDS: Final = 15.0
 AGENTS_READY_SECONDS: Final = 20.0
 LAST_CALLS_SECONDS: Final = 60.0
+AWAY_SECONDS: Final = 60.0
+T = TypeVar("T")
 
 _AREA_CODES: Final = (
     201,
@@ -125,10 +127,25 @@ class Occupancy:
     async def sample(self, daemon: Daemon) -> None:
         """Looks at every agent four times a second, until cancelled."""
         while True:
-            states = [state_of(agent) for agent in await daemon.roster.agents() if agent.campaign]
+            states = [state_of(agent) for agent in await _told(daemon.roster.agents) if agent.campaign]
             self.logged_in += sum(state is not AgentState.OFFLINE for state in states)
             self.busy += sum(state in (AgentState.ON_CALL, AgentState.WRAP_UP) for state in states)
             await trio.sleep(0.25)
+
+
+async def _told(ask: Callable[[], Awaitable[T]]) -> T:
+    """What `ask` answers; while Redis or the database is away it is asked again: the dialer itself goes on, too.
+
+    Raises UnavailableError if they do not come back.
+    """
+    give_up_at = trio.current_time() + AWAY_SECONDS
+    while True:
+        try:
+            return await ask()
+        except UnavailableError:
+            if trio.current_time() > give_up_at:
+                raise
+        await trio.sleep(1.0)
 
 
 @asynccontextmanager
@@ -258,12 +275,12 @@ async def _show(daemon: Daemon) -> None:
     console = Console()
     with Live(console=console, auto_refresh=False, screen=False) as view:
         while True:
-            view.update(status_view(await daemon.desk.status()), refresh=True)
+            view.update(status_view(await _told(daemon.desk.status)), refresh=True)
             await trio.sleep(0.5)
 
 
 async def _summary(daemon: Daemon, occupancy: Occupancy) -> dict[str, Any]:
-    status = await daemon.desk.status()
+    status = await _told(daemon.desk.status)
     campaign = next(one for one in status["campaigns"] if one["name"] == CAMPAIGN)
     outcomes: dict[str, int] = campaign["outcomes_24h"]
     counts = status["metrics"]["counts"]

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,15 +18,23 @@ from uuid import uuid4
 
 import pytest
 import redis
-import trio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dialer.shared_state import SharedState, find_redis_server, open_shared_state
+from tests.patience import PATIENCE_SECONDS
 from tests.postgres_server import NoServerError, throw_away_server
 
-PATIENCE_SECONDS = 60.0
 EXIT_SECONDS = 120.0
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A guard: virtual time jumps ahead while a thread, a file or a server is at work."""
+    for item in items:
+        asked = set(getattr(item, "fixturenames", ()))
+        if "autojump_clock" in asked and asked & {"tmp_path", "redis_url", "own_redis", "postgres"}:
+            raise pytest.UsageError(f"{item.nodeid} asks for virtual time, and for what takes real time")
 
 
 @pytest.hookimpl(trylast=True)
@@ -165,10 +173,3 @@ class SetClock:
 @pytest.fixture
 def clock() -> SetClock:
     return SetClock()
-
-
-async def eventually(condition: Callable[[], Awaitable[object]], within_seconds: float = PATIENCE_SECONDS) -> None:
-    """Returns once `condition` is true. Raises trio.TooSlowError if it does not become so."""
-    with trio.fail_after(within_seconds):
-        while not await condition():  # noqa: ASYNC110 - what it waits for happens in other processes
-            await trio.sleep(0.005)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -27,9 +27,9 @@ from dialer.daemon import Daemon, run_daemon
 from dialer.settings import Settings, parse_settings
 from dialer.simulator.scenario import Scenario
 from dialer.simulator.switch import SimulatedSwitch
+from tests.patience import PATIENCE_SECONDS, eventually
 
 ALWAYS = '[{ days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], start = "00:00", end = "24:00" }]'
-PATIENCE_SECONDS = 60.0
 R = TypeVar("R", bound=SQLModel)
 
 QUICK: dict[str, Any] = {
@@ -61,13 +61,6 @@ QUICK: dict[str, Any] = {
 def number(index: int, last_digit: int = 0) -> str:
     """A number whose last digit says what becomes of a call to it (see QUICK)."""
     return f"+1202{5550000 + index * 10 + last_digit}"
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], within_seconds: float = PATIENCE_SECONDS) -> None:
-    """Looks again and again until `condition` holds; fails the test after a time no healthy run needs."""
-    with trio.fail_after(within_seconds):
-        while not await condition():  # noqa: ASYNC110 - it is in a database, in Redis or in another program
-            await trio.sleep(0.02)
 
 
 def settings_text(folder: Path, port: int, **sections: str) -> str:

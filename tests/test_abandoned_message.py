@@ -19,7 +19,8 @@ from dialer.calls.playing import NOT_PLAYED, apology_ending
 from dialer.errors import UnavailableError
 from dialer.esl.commands import Kill
 from dialer.records.cdr import Ending, disposition_of
-from tests.house import House, eventually, house, number
+from tests.house import House, house, number
+from tests.patience import eventually
 from tests.test_broadcast import people, presses
 
 SHORT = {

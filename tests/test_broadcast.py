@@ -15,7 +15,8 @@ from dialer.calls.playing import NOT_PLAYED, broadcast_ending
 from dialer.pacing.broadcast import Broadcast
 from dialer.pacing.pacer import View
 from dialer.records.cdr import Ending, disposition_of
-from tests.house import QUICK, House, eventually, house, number, outcomes
+from tests.house import QUICK, House, house, number, outcomes
+from tests.patience import eventually
 
 MESSAGE = "tone_stream://%(1000,0,440)"  # a second
 BROADCAST = {"mode": '"broadcast"', "message": f'"{MESSAGE}"', "message_key_seconds": "1"}

@@ -18,7 +18,8 @@ from campaigns.tables import CallOutcomeRow
 from dialer.agents.agent import AgentState
 from dialer.agents.roster import Roster
 from dialer.errors import InputRefusedError, UnavailableError
-from tests.house import House, eventually, house, number, settings_text
+from tests.house import House, house, number, settings_text
+from tests.patience import eventually
 from tests.test_command_line import dialer
 
 WORDS = """[

@@ -10,7 +10,8 @@ import trio.lowlevel
 
 from campaigns.campaign import CampaignStatus
 from dialer.agents.agent import AgentState
-from tests.house import eventually, house, number, outcomes
+from tests.house import house, number, outcomes
+from tests.patience import eventually
 
 EVERY_OUTCOME = {
     0: ("bridged", "NORMAL_CLEARING"),

@@ -9,7 +9,8 @@ import pytest
 
 from campaigns.campaign import CampaignStatus
 from dialer.agents.agent import AgentState, state_of
-from tests.house import eventually, house, number, outcomes
+from tests.house import house, number, outcomes
+from tests.patience import eventually
 from tests.postgres_server import new_database
 
 AGENTS = ("1000", "1001", "1002")

@@ -20,7 +20,8 @@ from dialer.agents.agent import AgentState
 from dialer.daemon import obey_signals
 from dialer.errors import ConfigurationError
 from dialer.settings import check_reloadable, door_in, parse_settings
-from tests.house import House, eventually, house, number, outcomes, settings_text
+from tests.house import House, house, number, outcomes, settings_text
+from tests.patience import eventually
 from tests.test_command_line import dialer
 
 

@@ -17,7 +17,8 @@ from dialer.agents.agent import Agent, AgentState, Phones, Wants
 from dialer.agents.roster import Claim
 from dialer.calls.held import why_gone
 from dialer.errors import InputRefusedError
-from tests.house import House, eventually, house, number, settings_text
+from tests.house import House, house, number, settings_text
+from tests.patience import eventually
 from tests.test_command_line import dialer
 
 PREVIEW = {"mode": '"preview"', "preview_seconds": "60.0"}

@@ -9,7 +9,8 @@ import pytest
 
 from campaigns.campaign import CampaignStatus
 from dialer.agents.agent import AgentState, state_of
-from tests.house import House, eventually, house, number, outcomes
+from tests.house import House, house, number, outcomes
+from tests.patience import eventually
 
 
 async def talking(home: House, calls: int = 1) -> None:

@@ -23,8 +23,9 @@ from dialer.shared_state import (
     open_shared_state,
     private_redis,
 )
+from tests.patience import eventually
 
-from .conftest import RedisServer, eventually
+from .conftest import RedisServer
 
 
 async def say(url: str, *words: str) -> object:

@@ -14,7 +14,8 @@ from campaigns.campaign import CampaignStatus
 from dialer.agents.agent import AgentState
 from dialer.simulator.scenario import Scenario
 from dialer.simulator.switch import SimulatedSwitch
-from tests.house import QUICK, House, eventually, house, merged, number, outcomes
+from tests.house import QUICK, House, house, merged, number, outcomes
+from tests.patience import eventually
 
 PHONES = [{"extensions": "2000-2009", "answer_delay": 0.05}, {"extensions": "1009", "answer_delay": 0.05}]
 BOTH = '["carrier_a", "carrier_b"]'

@@ -22,8 +22,9 @@ from dialer.esl.messages import ApiResponse, CustomEvent, Event, event_from_json
 from dialer.esl.switch import Switch
 from dialer.settings import RedisSettings
 from dialer.shared_state import SharedState, open_shared_state
+from tests.patience import eventually
 
-from ..conftest import RedisServer, SetClock, eventually
+from ..conftest import RedisServer, SetClock
 from ..esl.recorded import messages, recording
 from .test_phone_calls import b_leg_of_own_call, call_by_somebody_else, event, own_call, recorded_events
 

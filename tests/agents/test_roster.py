@@ -16,8 +16,9 @@ from dialer.clock import ClockWatch
 from dialer.errors import UnavailableError
 from dialer.redis_scripts import Late
 from dialer.shared_state import SharedState, open_shared_state
+from tests.patience import eventually
 
-from ..conftest import RedisServer, SetClock, eventually
+from ..conftest import RedisServer, SetClock
 
 LEASE_SECONDS = 30.0
 

@@ -15,8 +15,9 @@ from dialer.calls.trunk_line import Line, line_from_answer
 from dialer.errors import UnavailableError
 from dialer.settings import GatewaySettings
 from dialer.shared_state import SharedState, open_shared_state
+from tests.patience import eventually
 
-from ..conftest import RedisServer, SetClock, eventually
+from ..conftest import RedisServer, SetClock
 
 LEASE_SECONDS = 60.0
 

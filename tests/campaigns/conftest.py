@@ -25,7 +25,7 @@ from campaigns.rules.callable import RuleBook
 from campaigns.slots import Slot
 from campaigns.store import CdrRow, LeadRow, add_campaign, lead_list
 from campaigns.trunk import Trunk
-from tests.conftest import PATIENCE_SECONDS
+from tests.patience import PATIENCE_SECONDS
 from tests.postgres_server import new_database
 
 NOON = datetime(2026, 11, 23, 17, 0, tzinfo=UTC)  # a Monday, noon in New York

@@ -21,7 +21,8 @@ from tests.conftest import RedisServer
 from tests.faults.promises import check_leads, check_people
 from tests.faults.test_sigkill import Seen, ask, daemon
 from tests.faults.virtual import lead
-from tests.house import ALWAYS, eventually, house, settings_text
+from tests.house import ALWAYS, house, settings_text
+from tests.patience import eventually
 
 AGENTS: Final = 200
 CALLS_PER_SECOND: Final = 50

@@ -27,7 +27,8 @@ from dialer.errors import DialerError
 from dialer.simulator.channel import Channel, Side
 from tests.faults.mortal import POINTS
 from tests.faults.promises import check_leads, check_people
-from tests.house import ALWAYS, House, eventually, house, number, settings_text
+from tests.house import ALWAYS, House, house, number, settings_text
+from tests.patience import eventually
 
 AGENTS = ("1000", "1001", "1002")
 CAMPAIGN = f"""

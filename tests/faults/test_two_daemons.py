@@ -31,7 +31,8 @@ from dialer.simulator.channel import Channel, Side
 from tests.conftest import RedisServer
 from tests.faults.test_sigkill import daemon
 from tests.faults.virtual import lead
-from tests.house import ALWAYS, House, eventually, house, settings_text
+from tests.house import ALWAYS, House, house, settings_text
+from tests.patience import eventually
 from tests.postgres_server import new_database, throw_away_server
 
 CAMPAIGNS: Final = ("north", "south")
