@@ -107,12 +107,13 @@ class _Judge:
         """What the campaign's trunks say together: one that may carry it is enough."""
         said: list[Verdict] = []
         calls = histories.to_number(candidate.number)
+        full = self.book.full_gateways(candidate, histories.of(candidate), self._now)
         for name in self.campaign.gateways:
             trunk = self._mine.get(name)
             if trunk is None:
                 said.append(forbidden("gateway", f"{name} is not configured", None))
                 continue
-            found = self._slots.over(trunk, candidate.number, candidate.region, calls)
+            found = self._slots.over(trunk, candidate.number, candidate.region, calls, full)
             shows = f", and show {found}" if isinstance(found, str) else ""
             may = allowed("gateway", f"{name} may call it{shows}", self._now)
             said.append(found if isinstance(found, Verdict) else may)

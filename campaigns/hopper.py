@@ -36,7 +36,7 @@ from campaigns.rules import refusal, suppression
 from campaigns.rules.callable import ATTEMPTS, RuleBook
 from campaigns.rules.candidate import PastCall, SuppressionEntry
 from campaigns.rules.verdict import Verdict
-from campaigns.slots import Fit, Slot, Slots, needed_since
+from campaigns.slots import NOT_FULL, Fit, Slot, Slots, needed_since
 from campaigns.tables import AttemptRow
 from campaigns.trunk import BLIND_AREA, Trunk
 from campaigns.turns import Turns
@@ -327,7 +327,7 @@ class Leasing:
         """Gives `lead` a slot; False if there is none for it."""
         calls = self._calls.get(lead.lead_id, ())
         failed = () if lead.history == NO_HISTORY else History.from_json(lead.history).failed_gateways
-        full: Collection[str] = ()
+        full = NOT_FULL
         if calls:
             if self._caps_gateways:
                 full = self._book.full_gateways(candidate_of(lead.lead_id, lead), calls, self._now)

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import attrs
 
 from campaigns.rules.candidate import PastCall
-from campaigns.rules.verdict import Verdict, forbidden
+from campaigns.rules.verdict import Verdict, forbidden, gravest
 from campaigns.trunk import CALLER_ID, Trunk
+
+NOT_FULL: Final[Mapping[str, Verdict]] = {}
 
 
 @attrs.frozen
@@ -72,19 +74,18 @@ class Slots:
         region: str | None,
         calls: Sequence[PastCall],
         failed: Collection[str],
-        full: Collection[str] = (),
+        full: Mapping[str, Verdict] = NOT_FULL,
     ) -> Fit | Verdict | None:
         """The slot that `number` gets; else why no trunk may carry it; or None when it only finds no free one.
 
         `calls` are those made to the number lately, `failed` the trunks that have just failed it: they are left out
-        for as long as there is another. `full` ones have carried as many calls as they may, and get none.
+        for as long as there is another. `full` ones have carried as many calls as they may for now.
         """
         refusals: list[Verdict] = []
         able: dict[str, str | None] = {}
         for name, trunk in self._trunks.items():
-            if name in full:
-                continue
-            found = self.over(trunk, number, region, calls) if name in self._choosy else None
+            asked = name in self._choosy or name in full
+            found = self.over(trunk, number, region, calls, full) if asked else None
             if isinstance(found, Verdict):
                 refusals.append(found)
             elif name not in failed and self._free[name]:
@@ -105,12 +106,20 @@ class Slots:
         self.left -= 1
         return Fit(self._free[name].popleft(), caller_id, day)
 
-    def over(self, trunk: Trunk, number: str, region: str | None, calls: Sequence[PastCall]) -> str | Verdict | None:
+    def over(
+        self,
+        trunk: Trunk,
+        number: str,
+        region: str | None,
+        calls: Sequence[PastCall],
+        full: Mapping[str, Verdict] = NOT_FULL,
+    ) -> str | Verdict | None:
         """The number to be shown, None for the gateway's own; or why this trunk may not carry the call."""
         today = self._today(trunk, calls) if calls and _counts_by_day(trunk) else ()
         verdict = trunk.verdict(number, region, sum(one.gateway == trunk.name for one in today), self._now)
-        if not verdict.allowed:
-            return verdict
+        refusals = [one for one in (full.get(trunk.name), verdict) if one is not None and not one.allowed]
+        if refusals:
+            return gravest(refusals)
         if not (trunk.caller_ids and self._pooled):
             return None
         day = self._days[trunk.name]

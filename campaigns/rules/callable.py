@@ -10,7 +10,7 @@ rule, which then is named with its reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -147,15 +147,23 @@ class RuleBook:
         """Whether `full_gateways` can ever name one."""
         return any(cap.of == "gateway" for cap in self._caps)
 
-    def full_gateways(self, candidate: Candidate, history: Sequence[PastCall], now: datetime) -> frozenset[str]:
-        """The gateways that have had their most calls to the candidate's number: it is for another one to call."""
+    def full_gateways(
+        self, candidate: Candidate, history: Sequence[PastCall], now: datetime
+    ) -> Mapping[str, Verdict]:
+        """The gateways that have had their most calls to the candidate's number: it is for another one to call.
+
+        Each with the cap that forbids it for the longest.
+        """
         zones = self.campaign.zones_of(candidate.zones)
-        full: frozenset[str] = frozenset()
+        full: dict[str, Verdict] = {}
         for cap in self._caps:
             if cap.of == "gateway":
-                full |= caps.full_gateways(
+                found = caps.full_gateways(
                     cap, candidate, history, zones, now, campaign_id=self.campaign_id, seller=self.campaign.seller
                 )
+                for gateway, verdict in found.items():
+                    if gateway not in full or gravest([full[gateway], verdict]) is verdict:
+                        full[gateway] = verdict
         return full
 
     def _rules_of_leads(self) -> list[_Rule]:

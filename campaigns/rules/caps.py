@@ -7,7 +7,7 @@ several zones, the cap must be kept by the calendar of each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from campaigns.rules.calendar import beginning, days_of
@@ -62,14 +62,15 @@ def full_gateways(
     *,
     campaign_id: int,
     seller: str | None,
-) -> frozenset[str]:
-    """The gateways through which `cap`, one per gateway, allows no call at `now`."""
+) -> Mapping[str, Verdict]:
+    """The gateways through which `cap`, one per gateway, allows no call at `now`, and until when."""
     mine = [call for call in history if _counts(cap, call, candidate, campaign_id, seller)]
-    return frozenset(
-        gateway
-        for gateway in {call.gateway for call in mine}
-        if _until(cap, [call for call in mine if call.gateway == gateway], zones, now) is not None
-    )
+    full: dict[str, Verdict] = {}
+    for gateway in sorted({call.gateway for call in mine}):
+        until = _until(cap, [call for call in mine if call.gateway == gateway], zones, now)
+        if until is not None:
+            full[gateway] = forbidden(RULE, f"{cap}: there have been {cap.most} through {gateway}", until)
+    return full
 
 
 def _counts(cap: Cap, call: PastCall, candidate: Candidate, campaign_id: int, seller: str | None) -> bool:

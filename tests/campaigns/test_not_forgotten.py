@@ -15,6 +15,7 @@ from campaigns import forbidden_leads, leases
 from campaigns.campaign import Cap
 from campaigns.database import Database
 from campaigns.disposition import Disposition
+from campaigns.explain import explain
 from campaigns.hopper import lease
 from campaigns.lead import LeadNumber, LeadStatus, numbers_to_json
 from campaigns.lead_changes import LeadDetails, change_lead, locked_leads
@@ -194,6 +195,23 @@ async def test_a_trunk_that_has_carried_as_much_as_it_may_gets_no_more_when_the_
     away = attrs.evolve(B, away=True)
     assert (await leased(database, filled, (A, away), later, "a")).leases == []
     assert [one.gateway for one in (await leased(database, filled, (A, B), later, "b")).leases] == ["b"]
+
+
+async def test_a_lead_of_a_full_trunk_is_called_when_that_has_room_though_all_others_must_never_call_it(
+    database: Database,
+) -> None:
+    cap = Cap(of="gateway", most=1, hours=2)
+    filled = await fill(database, 1, campaign=CAPPED.model_copy(update={"caps": (cap,)}))
+    blind, moment = attrs.evolve(B, blind=("+1",)), NOON + timedelta(hours=1)
+    found = await leased(database, filled, (A, blind), NOON, "a")
+    await end(database, filled, found, Disposition.BUSY, NOON)
+    answer = await database.read(
+        lambda s: explain(s, s.exec(select(LeadRow)).one(), {"a": A, "b": blind}, moment).verdicts[-1]
+    )
+    assert (answer.allowed, answer.allowed_at) == (False, NOON + timedelta(hours=2))
+    assert (await leased(database, filled, (A, blind), moment, "a", "b")).leases == []
+    moment = NOON + timedelta(hours=2, seconds=1)
+    assert [one.gateway for one in (await leased(database, filled, (A, blind), moment, "a")).leases] == ["a"]
 
 
 async def test_a_trunk_that_failed_a_lead_which_no_other_may_carry_is_not_asked_again_at_once(
