@@ -78,7 +78,7 @@ class Desk:
         """Ends all dialing at once, whatever the database says; conversations go on."""
         calls = self._campaigns.calls_in_flight()
         trouble = await self._campaigns.stop_all()
-        note = partial(self._note, action="stop-all", kind="dialer", subject=self._world.node, after={"calls": calls})
+        note = self._note("stop-all", "dialer", self._world.node, {"calls": calls})
         await self._write(note, "stop-all")
         told = f"all dialing has ended; of {calls} calls those that talk go on, the others are taken back"
         return f"{told}. It is not written down yet: {trouble}" if trouble else told
@@ -86,7 +86,7 @@ class Desk:
     async def reload(self) -> str:
         """Takes over the configuration file, whole or not at all."""
         told = self._reload()
-        note = partial(self._note, action="reload", kind="dialer", subject=self._world.node, after={"result": told})
+        note = self._note("reload", "dialer", self._world.node, {"result": told})
         await self._write(note, "reload")
         return told
 
@@ -135,16 +135,17 @@ class Desk:
             await self._world.switches[agent.switch].run_command(Kill(agent.token))
         except CommandRefusedError as error:
             raise InputRefusedError(f"the call of {extension} could not be hung up: {error}") from error
-        await self._write(partial(self._note, action="hangup", kind="agent", subject=extension), extension)
+        await self._write(self._note("hangup", "agent", extension), extension)
         return f"the call of {extension} was hung up"
 
     async def _remember(self, extension: str, action: str) -> None:
         """Notes what the agent asked for where a Redis that loses its data can be told it again."""
         agent = await self._world.roster.agent(extension)
         now = self._world.clock.now()
+        note = self._note(action, "agent", extension, {"campaign": agent.campaign})
 
         def remember(session: Session) -> None:
-            self._note(session, action=action, kind="agent", subject=extension, after={"campaign": agent.campaign})
+            note(session)
             login = AgentLoginRow(
                 extension=extension,
                 campaign=agent.campaign,
@@ -165,10 +166,11 @@ class Desk:
             log.warning("not_noted", of=what, asked_by=asked_by.get(), error=str(error))
 
     def _note(
-        self, session: Session, *, action: str, kind: audit.Kind, subject: str, after: Mapping[str, Any] | None = None
-    ) -> None:
+        self, action: str, kind: audit.Kind, subject: str, after: Mapping[str, Any] | None = None
+    ) -> Callable[[Session], None]:
+        """What writes it down. Who asks is seen here and now: the database is written to in a context of its own."""
         who, now = asked_by.get(), self._world.clock.now()
-        audit.note(session, who=who, action=action, kind=kind, subject=subject, now=now, after=after)
+        return partial(audit.note, who=who, action=action, kind=kind, subject=subject, now=now, after=after)
 
     async def _known(self, extension: str) -> Any:
         agent = await self._world.roster.agent(extension)

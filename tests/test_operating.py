@@ -15,9 +15,11 @@ import pytest
 import trio
 import trio.testing
 
+from campaigns import audit
 from campaigns.campaign import CampaignStatus
 from dialer.agents.agent import AgentState
 from dialer.daemon import obey_signals
+from dialer.door import ask
 from dialer.errors import ConfigurationError
 from dialer.settings import check_reloadable, door_in, parse_settings
 from tests.house import House, house, number, outcomes, settings_text
@@ -47,6 +49,15 @@ async def test_stop_all_ends_dialing_in_every_campaign_and_no_conversation(tmp_p
         status = await home.daemon.desk.status()
         assert {one["status"] for one in status["campaigns"]} == {"stopped"}
         assert sum(one["calls"]["talking"] for one in status["campaigns"]) == 1
+
+
+async def test_the_audit_log_says_who_asked_at_the_door(tmp_path: Path) -> None:
+    async with house(tmp_path) as home, home.living():
+        await home.campaign()
+        for verb, arguments in (("agent_ready", {"extension": "1000", "campaign": "test"}), ("stop_all", {})):
+            await trio.to_thread.run_sync(partial(ask, home.settings.door.path, verb, **arguments))
+        noted = await home.daemon.database.read(audit.notes)
+    assert {(row.action, row.who) for row in noted} == {(what, audit.this_person()) for what in ("ready", "stop-all")}
 
 
 def test_stop_all_without_a_daemon_stops_them_in_the_database(tmp_path: Path) -> None:
