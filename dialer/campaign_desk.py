@@ -249,16 +249,33 @@ class CampaignDesk:
         since = self._world.clock.now() - timedelta(hours=24)
         outcomes = await self._database.read(lambda session: store.disposition_counts(session, campaign_id, since))
         said = await self._database.read(lambda session: said_counts(session, campaign_id, since))
-        running = self._running.get(row.name)
         return {
-            "name": row.name,
-            "status": row.status.value,
-            "mode": self._definitions[row.name].mode if row.name in self._definitions else "",
-            "why": running.runner.reason if running else f"it is {row.status.value}",
-            "idle_agents": running.runner.idle_agents if running else 0,
-            "pacing": pacing.report() if (pacing := self._pacing.known(campaign_id)) is not None else None,
-            "calls": self._count_phases(campaign_id),
+            **self._report(row.name, row.status, campaign_id),
             "leads": {status.value: count for status, count in summary.leads.items()},
             "outcomes_24h": {disposition.value: count for disposition, count in outcomes.items()},
             "said_24h": dict(said),
+        }
+
+    def reports_of_running(self) -> list[dict[str, Any]]:
+        """Those campaigns that run, as status shows them, but for what only the database knows."""
+        return [
+            {
+                **self._report(name, CampaignStatus.RUNNING, running.runner.pacing.campaign_id),
+                "leads": {},
+                "outcomes_24h": {},
+                "said_24h": {},
+            }
+            for name, running in sorted(self._running.items())
+        ]
+
+    def _report(self, name: str, status: CampaignStatus, campaign_id: int) -> dict[str, Any]:
+        running, pacing = self._running.get(name), self._pacing.known(campaign_id)
+        return {
+            "name": name,
+            "status": status.value,
+            "mode": self._definitions[name].mode if name in self._definitions else "",
+            "why": running.runner.reason if running else f"it is {status.value}",
+            "idle_agents": running.runner.idle_agents if running else 0,
+            "pacing": pacing.report() if pacing is not None else None,
+            "calls": self._count_phases(campaign_id),
         }

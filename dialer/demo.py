@@ -275,12 +275,18 @@ async def _show(daemon: Daemon) -> None:
     console = Console()
     with Live(console=console, auto_refresh=False, screen=False) as view:
         while True:
-            view.update(status_view(await _told(daemon.desk.status)), refresh=True)
+            view.update(status_view(await daemon.desk.status()), refresh=True)
             await trio.sleep(0.5)
 
 
 async def _summary(daemon: Daemon, occupancy: Occupancy) -> dict[str, Any]:
-    status = await _told(daemon.desk.status)
+    async def whole_status() -> dict[str, Any]:
+        status = await daemon.desk.status()
+        if status["not_known"]:
+            raise UnavailableError("; ".join(status["not_known"]))
+        return status
+
+    status = await _told(whole_status)
     campaign = next(one for one in status["campaigns"] if one["name"] == CAMPAIGN)
     outcomes: dict[str, int] = campaign["outcomes_24h"]
     counts = status["metrics"]["counts"]

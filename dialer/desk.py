@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from sqlmodel import Session
 
-from campaigns import audit, leases, outcomes, store
+from campaigns import audit, store
 from campaigns.database import Database
 from campaigns.tables import AgentLoginRow
 from dialer.agents.agent import AgentState, Phones, Wants
 from dialer.agents.nailed_up import NailedUpPhones
-from dialer.agents.roster import describe
 from dialer.calls.world import World
 from dialer.campaign_desk import CampaignDesk
 from dialer.door import Handler, asked_by
@@ -23,14 +21,10 @@ from dialer.errors import InputRefusedError, OutcomeUnknownError, UnavailableErr
 from dialer.esl.commands import Kill, is_name
 from dialer.esl.link import CommandRefusedError
 from dialer.offer_desk import OfferDesk
+from dialer.status import Status
 from dialer.wrap_up import WrapUp
 
 log = structlog.get_logger()
-
-# What agents have said is shown for so long.
-LATELY: Final = timedelta(hours=1)
-# A conversation may take long; this is told to people, and nothing else.
-LEFT_OPEN_AFTER: Final = timedelta(hours=2)
 
 
 class Desk:
@@ -50,10 +44,10 @@ class Desk:
         self._database = database
         self._campaigns = campaigns
         self._phones = phones
-        self._ledger_trouble = ledger_trouble
         self._reload = reload
         self._wrap_up = wrap_up
         self._offers = OfferDesk(campaigns.attempts)
+        self._status = Status(world, database, campaigns, self._offers, ledger_trouble)
 
     def verbs(self) -> dict[str, Handler]:
         return {
@@ -183,46 +177,4 @@ class Desk:
 
     async def status(self) -> dict[str, Any]:
         """Everything an operator wants to see at once."""
-        agents = [agent for agent in await self._world.roster.agents() if agent.campaign]
-        rows = await self._database.read(store.list_campaigns)
-        since = self._world.clock.now() - LATELY
-        said = await self._database.read(lambda session: outcomes.latest_by_agent(session, since))
-        before = self._world.clock.now() - LEFT_OPEN_AFTER
-        left = await self._database.read(lambda session: leases.left_by_others(session, self._world.node, before))
-        gateways = [
-            {
-                "name": gateway.name,
-                "switch": gateway.settings.switch,
-                "in_use": await gateway.used(),
-                "concurrency": gateway.settings.concurrency,
-                "calls_per_second": gateway.settings.calls_per_second,
-                "line": gateway.line.status,
-                "registration": gateway.line.registration,
-                "parked": gateway.health.parked,
-                "rests": gateway.rests,
-                "trouble": gateway.trouble,
-            }
-            for gateway in self._world.gateways.all()
-        ]
-        return {
-            "node": self._world.node,
-            "switches": [
-                {
-                    "name": switch.name,
-                    "ready": switch.ready,
-                    "epoch": switch.epoch,
-                    "events_received": switch.events_received,
-                    "sequence_jumps": switch.sequence_jumps,
-                    "last_loss": switch.last_loss,
-                }
-                for switch in self._world.switches.values()
-            ],
-            "campaigns": [await self._campaigns.report(row) for row in rows],
-            "agents": [{**describe(agent), "last_said": said.get(agent.extension)} for agent in agents],
-            "offers": self._offers.report(),
-            "gateways": gateways,
-            "database_trouble": self._ledger_trouble(),
-            "clock_trouble": self._world.clock_check.trouble,
-            "left_open": dict(left),
-            "metrics": self._world.metrics.summary(),
-        }
+        return await self._status.now()

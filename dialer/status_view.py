@@ -81,7 +81,7 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         gateways.add_row(
             one["name"],
             one["switch"],
-            str(one["in_use"]),
+            "?" if one["in_use"] is None else str(one["in_use"]),
             str(one["concurrency"]),
             f"{one['calls_per_second']:g}",
             Text(one["trouble"] or one["line"], style),
@@ -119,6 +119,7 @@ def status_view(status: dict[str, Any]) -> RenderableType:
     parts.append(latencies)
     if status["database_trouble"]:
         parts.append(Text(f"results cannot be written: {status['database_trouble']}", "bold red"))
+    parts += [Text(f"not known now: {what}", "bold red") for what in status["not_known"]]
     if status["clock_trouble"]:
         parts.append(Text(f"nothing is dialed: {status['clock_trouble']}", "bold red"))
     for node, attempts in status["left_open"].items():
