@@ -15,7 +15,7 @@ def test_a_status_is_told_whatever_is_away(redis_url: str) -> None:
             await house.start()
             await house.begin([number(0)], ["1000"])
             await house.until(lambda: house.switch.statistics().bridged == 1, "they talk", 30)
-            await trio.sleep(0.5)  # the daemon has heard of it
+            await trio.sleep(0.02)  # the daemon has heard of it
             for away in (house.redis_faults, house.database_faults):
                 away.down = Trouble.REFUSED
             status = await house.daemon.desk.status()
