@@ -36,6 +36,7 @@ class KnownByKey(Known):
     zones: str
     kind: str
     region: str | None
+    fields: str
     put_off_by: str | None
 
     @property
@@ -85,7 +86,7 @@ def known_keys(
 
 _KEY_COLUMNS: Final = (
     *("external_key", "id", "campaign_id", "list_id", "status"),
-    *("number", "numbers", "zones", "kind", "region", "put_off_by"),
+    *("number", "numbers", "zones", "kind", "region", "fields", "put_off_by"),
 )
 
 

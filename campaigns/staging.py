@@ -438,7 +438,7 @@ class _Update:
     other_numbers: bool
 
 
-_DETAILS: Final = ("fields", "account", "priority", "consent_at", "consent_evidence")
+_DETAILS: Final = ("account", "priority", "consent_at", "consent_evidence")
 
 
 def _update_of(known: KnownByKey, lead: StagedLead, now: datetime) -> _Update:
@@ -448,8 +448,9 @@ def _update_of(known: KnownByKey, lead: StagedLead, now: datetime) -> _Update:
     turn it is keeps it, if the lead still has it.
     """
     before = all_numbers(known)
-    # A list without a column for consent or account does not take away what is known of them.
-    values = {name: value for name in _DETAILS if (value := getattr(lead, name)) is not None}
+    # A list does not take away what is known of things that it has no column for.
+    values: dict[str, object] = {name: value for name in _DETAILS if (value := getattr(lead, name)) is not None}
+    values["fields"] = json.dumps({**json.loads(known.fields), **json.loads(lead.fields)}, ensure_ascii=False)
     if not known.is_busy:
         values |= number_values(lead, known.number, before)
         if known.put_off_by is not None:

@@ -488,6 +488,14 @@ async def test_by_key_leads_are_changed_but_never_their_status(database: Databas
     assert "there is no external key in this row" in nobody.refused[0].reason
 
 
+async def test_by_key_a_list_leaves_what_it_has_no_column_for(database: Database, path: Path) -> None:
+    await fill(database, 0)
+    await bring_in(database, path, "id,number,name,city,debt\nk1,2125550100,Ann,Albany,\u20ac5\n", by="key")
+    await bring_in(database, path, "id,number,debt,city\nk1,2125550100,0,\n", by="key")
+    (lead,) = await leads(database)
+    assert json.loads(lead.fields) == {"name": "Ann", "city": "", "debt": "0"}
+
+
 async def test_by_key_a_list_that_names_no_place_leaves_leads_where_they_were(database: Database, path: Path) -> None:
     async def here() -> tuple[str, str | None, list[str]]:
         (lead,) = await leads(database)
