@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 from sqlmodel import Session, col, select
 
-from campaigns import attempt_history, forbidden_leads, suppression_store
+from campaigns import attempt_history, forbidden_leads, in_call, suppression_store
 from campaigns.attempt_history import Histories
 from campaigns.campaign import CampaignStatus
 from campaigns.hopper import calls_shown
@@ -101,6 +101,8 @@ class _Judge:
             histories = self.histories([candidate])
             entries = suppression_store.entries_for(self._session, [number.number]).get(number.number, ())
         said += self.book.verdicts(candidate, histories.of(candidate), entries, now)
+        if lead.status in _OPEN and in_call.called_now(self._session, [candidate.number], now):
+            said.append(in_call.verdict(candidate.number, now))
         return candidate, [*said, self.of_trunks(candidate, histories)]
 
     def of_trunks(self, candidate: Candidate, histories: Histories) -> Verdict:
@@ -240,6 +242,7 @@ def outline(session: Session, row: CampaignRow, trunks: Mapping[str, Trunk], now
         candidates = [candidate_of(lead.id or 0, lead) for lead in open_leads]
         histories = judge.histories(candidates)
         entries = suppression_store.entries_for(session, [lead.number for lead in open_leads])
+        called = in_call.called_now(session, [lead.number for lead in open_leads], now)
         for lead, candidate in zip(open_leads, candidates, strict=True):
             theirs = entries.get(lead.number, ())
             asked = candidate
@@ -251,6 +254,8 @@ def outline(session: Session, row: CampaignRow, trunks: Mapping[str, Trunk], now
                     judge.book.verdict(candidate, histories.of(candidate), theirs, now, place=place),
                     judge.of_trunks(candidate, histories),
                 ]
+                if lead.number in called:
+                    found.append(in_call.verdict(lead.number, now))
             if lead.put_off_by is None:
                 found.append(_of_state(lead, now))
             if lead.list_id in inactive:

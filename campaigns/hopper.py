@@ -24,7 +24,7 @@ from sqlalchemy import bindparam, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, select
 
-from campaigns import attempt_history, forbidden_leads, queues, suppression_store
+from campaigns import attempt_history, forbidden_leads, in_call, queues, suppression_store
 from campaigns.attempt_history import Histories
 from campaigns.lead import LeadStatus, Queue, zones_from_json
 from campaigns.leases import Lease, Leased, candidate_of, is_owed_an_agent, lease_of
@@ -218,6 +218,7 @@ class Leasing:
             return
         forbidden = suppression_store.entries_for(self._session, [lead.number for lead in leads])
         histories = attempt_history.of(self._session, leads, self._since) if self._since else Histories()
+        called = in_call.called_now(self._session, [lead.number for lead in leads], self._now)
         for lead in leads:
             if self._lacks_agent(lead):  # it keeps its place, and others go before it
                 self._agentless += not self._idle_agents
@@ -227,6 +228,8 @@ class Leasing:
                 continue
             calls = self._calls_of(lead, histories)
             verdict = self._verdict(lead, calls, forbidden.get(lead.number, ()))
+            if verdict.allowed and (lead.number in called or lead.number in self._taken_of):
+                verdict = in_call.verdict(lead.number, self._now)
             if not verdict.allowed:
                 self._note(lead, verdict)
                 continue

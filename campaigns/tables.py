@@ -229,6 +229,13 @@ class AttemptRow(SQLModel, table=True):
             sqlite_where=text("closed_at IS NULL"),
             postgresql_where=text("closed_at IS NULL"),
         ),
+        # Who is being called now.
+        Index(
+            "ix_attempt_open_number",
+            "number",
+            sqlite_where=text("closed_at IS NULL"),
+            postgresql_where=text("closed_at IS NULL"),
+        ),
         # How often somebody has been called lately: what caps count.
         Index("ix_attempt_number", "number", "opened_at"),
         Index("ix_attempt_lead", "lead_id", "opened_at"),

@@ -109,8 +109,10 @@ class Filled:
     id: int
 
 
-async def fill(database: Database, leads: int, *, campaign: Campaign = CAMPAIGN, zones: str = NEW_YORK) -> Filled:
-    """A campaign with `leads` new leads, due at NOON."""
+async def fill(
+    database: Database, leads: int, *, campaign: Campaign = CAMPAIGN, zones: str = NEW_YORK, first: int = 0
+) -> Filled:
+    """A campaign with `leads` new leads, due at NOON, whose numbers count from `first`."""
 
     def work(session: Session) -> int:
         row = add_campaign(session, campaign, NOON).row
@@ -118,7 +120,7 @@ async def fill(database: Database, leads: int, *, campaign: Campaign = CAMPAIGN,
         mine = lead_list(session, row.id, "list", NOON)
         if leads:
             session.connection().execute(
-                insert(LeadRow), list(map(lead_values(row.id, zones, mine.id or 0), range(leads)))
+                insert(LeadRow), list(map(lead_values(row.id, zones, mine.id or 0), range(first, first + leads)))
             )
         return row.id
 

@@ -183,7 +183,7 @@ async def test_the_counts_are_exact_on_each_database(url: str) -> None:
 async def test_two_daemons_that_close_calls_of_the_same_campaigns(postgres_url: str) -> None:
     """They count into the same rows, in any order: one waits for the other, or is refused and tries again."""
     async with open_database(postgres_url, node="one") as one, open_database(postgres_url, node="two") as two:
-        filled = [await fill(one, 40, campaign=named(name)) for name in ("a", "b")]
+        filled = [await fill(one, 40, campaign=named(name), first=at) for at, name in ((0, "a"), (40, "b"))]
         leases = [(each, await take(one, each, 40)) for each in filled]
 
         async def close_surely(database: Database, of: Lease, campaign_id: int) -> None:

@@ -16,11 +16,12 @@ import trio
 from sqlalchemy import insert, update
 from sqlmodel import Session, col, select
 
-from campaigns import forbidden_leads, hopper, suppression_store
+from campaigns import forbidden_leads, hopper, in_call, suppression_store
 from campaigns import passed_by as passed_by_module
 from campaigns.campaign import CallingHours, Campaign, Cap, Day
 from campaigns.database import Database, open_database
 from campaigns.disposition import Disposition
+from campaigns.explain import outline
 from campaigns.hopper import lease
 from campaigns.lead import LeadStatus, Queue
 from campaigns.lead_changes import withdraw_lead
@@ -31,7 +32,7 @@ from campaigns.rules.callable import RuleBook
 from campaigns.slots import Slot
 from campaigns.store import LeadRow, close_attempt, lead_list
 from campaigns.suppression_store import NewEntry, Scope
-from campaigns.tables import CallerIdDayRow, LeadListRow
+from campaigns.tables import CallerIdDayRow, CampaignRow, LeadListRow
 from campaigns.trunk import CallerId, Trunk
 
 from .conftest import CAMPAIGN, NEW_YORK, NOON, TRUNKS, Filled, cdr_of, fill, slots
@@ -300,10 +301,28 @@ async def test_a_cap_counts_calls_of_every_campaign_to_the_number(database: Data
     await more_leads(database, other, "list", 1, number="+12120000000")
     (called,) = (await ask(database, other, 1)).leases
     assert called.number == "+12120000000"
+    step, busy = next_step(Disposition.BUSY, called, CAMPAIGN, NOON), Disposition.BUSY
+    await database.write(lambda s: close_attempt(s, cdr_of(called, other.id, busy, ""), step, NOON))
     leased = await ask(database, filled, 1)
     assert (ids(leased), leased.blocked) == ([], {"cap": 1})
     assert (await lead_of(database, 1)).due_at == NOON + timedelta(hours=2)
     assert ids(await ask(database, filled, 1, now=NOON + timedelta(hours=2))) == [1]
+
+
+async def test_nobody_s_phone_rings_twice_at_once(database: Database) -> None:
+    """Several leads may have one number: by key, in several lists, in several campaigns."""
+    filled = await fill(database, 1)
+    await more_leads(database, filled, "second", 1, number="+12120000000")
+    other = await fill(database, 0, campaign=CAMPAIGN.model_copy(update={"name": "autumn"}))
+    await more_leads(database, other, "list", 1, number="+12120000000")
+    (called,) = (await ask(database, filled, 2)).leases
+    leased, row = await ask(database, other, 1), await database.read(lambda s: s.get_one(CampaignRow, other.id))
+    assert (ids(leased), leased.blocked) == ([], {in_call.RULE: 1})
+    *_, told = await database.read(lambda s: list(outline(s, row, TRUNKS, NOON)))
+    assert dict(told.blocked) == {in_call.RULE: 1}
+    step, busy = next_step(Disposition.BUSY, called, CAMPAIGN, NOON), Disposition.BUSY
+    await database.write(lambda s: close_attempt(s, cdr_of(called, filled.id, busy, ""), step, NOON))
+    assert len(ids(await ask(database, other, 1, now=NOON + timedelta(minutes=1)))) == 1
 
 
 async def test_what_was_no_call_does_not_count_against_a_cap(database: Database) -> None:
