@@ -85,7 +85,7 @@ def of(session: Session, leads: Sequence[Called], since: datetime) -> Histories:
         if wanted[name]:
             found = connection.execute(query, {name: many(wanted[name]), "_since": since}).all()
             rows.update((row.uuid, row) for row in found)
-    sellers = _sellers(session, {row.campaign_id for row in rows.values()})
+    sellers = sellers_of(session, {row.campaign_id for row in rows.values()})
     by_number: defaultdict[str, list[PastCall]] = defaultdict(list)
     by_lead: defaultdict[int, list[PastCall]] = defaultdict(list)
     by_account: defaultdict[str, list[PastCall]] = defaultdict(list)
@@ -99,8 +99,8 @@ def of(session: Session, leads: Sequence[Called], since: datetime) -> Histories:
     return Histories(by_number, by_lead, by_account)
 
 
-def _sellers(session: Session, campaign_ids: Collection[int]) -> Mapping[int, str | None]:
-    """For whom each campaign calls."""
+def sellers_of(session: Session, campaign_ids: Collection[int]) -> Mapping[int, str | None]:
+    """For whom each campaign calls; None stands for one and the same."""
     if not campaign_ids:
         return {}
     found = session.connection().execute(_DEFINITIONS, {"_ids": many(sorted(campaign_ids))})

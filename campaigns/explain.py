@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 from sqlmodel import Session, col, select
 
-from campaigns import attempt_history, forbidden_leads, in_call, suppression_store
+from campaigns import attempt_history, forbidden_leads, in_call, lockouts, suppression_store
 from campaigns.attempt_history import Histories
 from campaigns.campaign import CampaignStatus
 from campaigns.hopper import calls_shown
@@ -81,13 +81,21 @@ class _Judge:
         self._since = _since(self.book, self._mine, now)
         self._places: dict[tuple[tuple[str, ...], str | None], Verdict] = {}
 
+    def candidates(self, leads: Sequence[LeadRow]) -> Sequence[Candidate]:
+        """The leads as rules are told of them."""
+        return self._told_of_lockouts([candidate_of(lead.id or 0, lead) for lead in leads])
+
+    def _told_of_lockouts(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        left = lockouts.left_alone(self._session, self.book, [one.number for one in candidates], self._now)
+        return [left[one.number].told_to(one) if one.number in left else one for one in candidates]
+
     def histories(self, candidates: Sequence[Candidate]) -> Histories:
         """The past calls that rules ask for."""
         return Histories() if self._since is None else attempt_history.of(self._session, candidates, self._since)
 
     def ask(self, lead: LeadRow) -> tuple[Candidate, list[Verdict]]:
         """The lead with the number that it would be called by; every rule's word on it, and the trunks' together."""
-        candidate, now = candidate_of(lead.id or 0, lead), self._now
+        (candidate,), now = self.candidates([lead]), self._now
         entries = suppression_store.entries_for(self._session, [lead.number]).get(lead.number, ())
         histories = self.histories([candidate])
         said: list[Verdict] = []
@@ -97,7 +105,9 @@ class _Judge:
             number, due_at = other
             reason = f"{candidate.number} is on a do-not-call list: it goes on with {number.number}"
             said = [forbidden("rest", reason, due_at) if due_at > now else allowed("number", reason, now)]
-            candidate = attrs.evolve(candidate, number=number.number, zones=number.zones, region=number.region)
+            of_lead = candidate_of(lead.id or 0, lead)
+            candidate = attrs.evolve(of_lead, number=number.number, zones=number.zones, region=number.region)
+            (candidate,) = self._told_of_lockouts([candidate])
             histories = self.histories([candidate])
             entries = suppression_store.entries_for(self._session, [number.number]).get(number.number, ())
         said += self.book.verdicts(candidate, histories.of(candidate), entries, now)
@@ -239,7 +249,7 @@ def outline(session: Session, row: CampaignRow, trunks: Mapping[str, Trunk], now
         so_far.total += len(leads)
         open_leads = [lead for lead in leads if lead.status in _OPEN]
         so_far.over.update(lead.status for lead in leads if lead.status not in _OPEN)
-        candidates = [candidate_of(lead.id or 0, lead) for lead in open_leads]
+        candidates = judge.candidates(open_leads)
         histories = judge.histories(candidates)
         entries = suppression_store.entries_for(session, [lead.number for lead in open_leads])
         called = in_call.called_now(session, [lead.number for lead in open_leads], now)

@@ -24,10 +24,11 @@ from sqlalchemy import bindparam, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, select
 
-from campaigns import attempt_history, forbidden_leads, in_call, queues, suppression_store
+from campaigns import attempt_history, forbidden_leads, in_call, lockouts, queues, suppression_store
 from campaigns.attempt_history import Histories
 from campaigns.lead import LeadStatus, Queue, zones_from_json
 from campaigns.leases import Lease, Leased, candidate_of, is_owed_an_agent, lease_of
+from campaigns.lockouts import Left
 from campaigns.many import many, one_of
 from campaigns.passed_by import PassedBy
 from campaigns.queues import Group, QueuedLead
@@ -117,6 +118,7 @@ class Leasing:
         self._unfitted = 0
         self._entries_stay = False  # on do-not-call lists, until this lease is written
         self._agentless = 0  # looked at while there was no idle agent at all whom one could have been held for
+        self._left: Mapping[str, Left] = {}  # of those that are looked at
         self._calls: dict[int, Sequence[PastCall]] = {}  # to a lead that may be called, where there are any
         self._taken: list[tuple[QueuedLead, Fit]] = []
         self._taken_of: defaultdict[str | tuple[str, str], list[tuple[QueuedLead, Fit]]] = defaultdict(list)
@@ -218,7 +220,9 @@ class Leasing:
             return
         forbidden = suppression_store.entries_for(self._session, [lead.number for lead in leads])
         histories = attempt_history.of(self._session, leads, self._since) if self._since else Histories()
-        called = in_call.called_now(self._session, [lead.number for lead in leads], self._now)
+        numbers = [lead.number for lead in leads]
+        called = in_call.called_now(self._session, numbers, self._now)
+        self._left = lockouts.left_alone(self._session, self._book, numbers, self._now)
         for lead in leads:
             if self._lacks_agent(lead):  # it keeps its place, and others go before it
                 self._agentless += not self._idle_agents
@@ -238,10 +242,12 @@ class Leasing:
             yield lead
 
     def _verdict(self, lead: QueuedLead, calls: Sequence[PastCall], entries: Sequence[SuppressionEntry]) -> Verdict:
-        if calls or entries or lead.history != NO_HISTORY or lead.callback_at or lead.consent_at:
-            verdict = self._book.verdict(
-                candidate_of(lead.lead_id, lead), calls, entries, self._now, place=self._place(lead)
-            )
+        left = self._left.get(lead.number)
+        if calls or entries or left or lead.history != NO_HISTORY or lead.callback_at or lead.consent_at:
+            candidate = candidate_of(lead.lead_id, lead)
+            if left is not None:
+                candidate = left.told_to(candidate)
+            verdict = self._book.verdict(candidate, calls, entries, self._now, place=self._place(lead))
             return (self._agent_verdict(lead) or verdict) if verdict.allowed else verdict
         # Nothing is known of it but where it is: rules have the same answer for all that are alike.
         key = lead.zones, lead.region, lead.attempts

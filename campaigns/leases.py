@@ -15,11 +15,10 @@ import attrs
 from sqlalchemy import Connection, case, delete, func, update
 from sqlmodel import Session, SQLModel, col, select
 
-from campaigns import suppression_store
+from campaigns import lockouts, suppression_store
 from campaigns.disposition import REFUSED_BY_TRUNKS, Disposition
 from campaigns.lead import WITHDRAWN, LeadNumber, LeadStatus, Queue, numbers_from_json, zones_from_json
 from campaigns.recycle import History
-from campaigns.rules import suppression
 from campaigns.rules.callable import RuleBook
 from campaigns.rules.candidate import Candidate
 from campaigns.tables import AttemptRow, LeadRow
@@ -186,18 +185,18 @@ def lease_of(
 def send(session: Session, uuid: str, book: RuleBook, now: datetime) -> bool:
     """Note that the offered attempt `uuid` is about to be sent; False if it must not be.
 
-    It may have been closed or returned, its lead withdrawn, or its number have come onto a do-not-call list since it
-    was offered: then the caller returns it.
+    It may have been closed or returned, its lead withdrawn, or a rule may forbid the call by now: then the caller
+    returns it.
     """
     attempt = session.get(AttemptRow, uuid, with_for_update=True)
     if attempt is None or attempt.closed_at is not None:
         return False
     entries = suppression_store.entries_for(session, [attempt.number]).get(attempt.number, ())
-    campaign = book.campaign
-    if suppression.forbidding(entries, attempt.number, campaign=campaign.name, seller=campaign.seller, now=now):
-        return False
     lead = session.get_one(LeadRow, attempt.lead_id)
-    if lead.put_off_by == WITHDRAWN or not book.place_verdict(zones_from_json(lead.zones), lead.region, now).allowed:
+    left = lockouts.left_alone(session, book, [attempt.number], now).get(attempt.number, lockouts.NOT_LEFT)
+    # Of attempts and caps this very one is a part.
+    candidate = attrs.evolve(left.told_to(candidate_of(attempt.lead_id, lead)), attempts=0)
+    if lead.put_off_by == WITHDRAWN or not book.verdict(candidate, (), entries, now).allowed:
         return False
     attempt.offered = False
     session.add(attempt)

@@ -14,7 +14,7 @@ import attrs
 from sqlalchemy import SmallInteger, String, bindparam, case, func, insert, text, tuple_, update
 from sqlmodel import Session, SQLModel, col, select
 
-from campaigns import forbidden_leads, outcomes, suppression_store
+from campaigns import forbidden_leads, lockouts, outcomes, suppression_store
 from campaigns.abandonment_counts import count_call
 from campaigns.campaign import Campaign, CampaignStatus, dump, load
 from campaigns.disposition import UNCOUNTED, Disposition
@@ -258,6 +258,7 @@ _CLOSE_ATTEMPT = (
         counted=bindparam("_counted"),
         answered=bindparam("_answered"),
         talked=bindparam("_talked"),
+        lockout=bindparam("_lockout"),
     )
 )
 _INSERT_CDR = insert(_cdr)
@@ -302,6 +303,7 @@ def close_attempt(
         "_counted": counted,
         "_answered": cdr.answered_at is not None,
         "_talked": cdr.bridged_at is not None,
+        "_lockout": lockouts.lockout_of(cdr),
     }
     if connection.execute(_CLOSE_ATTEMPT, closing).rowcount == 0:
         if session.get(AttemptRow, cdr.attempt_uuid) is None:
@@ -310,6 +312,8 @@ def close_attempt(
     connection.execute(_INSERT_CDR, {name: getattr(cdr, name) for name in _CDR_COLUMNS})
     count_call(connection, cdr)
     step = outcomes.at_close(session, cdr, step, default_outcome, now)
+    if closing["_lockout"] == lockouts.ABANDONED and step.history.abandoned_at is None:
+        step = attrs.evolve(step, history=attrs.evolve(step.history, abandoned_at=now))
     if step.rest is not None:
         suppression_store.let_rest(session, cdr.number, step.rest, attempt=cdr.attempt_uuid, now=now)
     step_lead(session, cdr.lead_id, step, now, disposition=cdr.disposition, uncounted=int(not counted))

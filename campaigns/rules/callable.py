@@ -143,6 +143,11 @@ class RuleBook:
         ]
 
     @property
+    def longest_lockout(self) -> timedelta:
+        """The longest rest that a past call may ask for."""
+        return max(self._abandoned_lockout, self._machine_lockout)
+
+    @property
     def caps_gateways(self) -> bool:
         """Whether `full_gateways` can ever name one."""
         return any(cap.of == "gateway" for cap in self._caps)
