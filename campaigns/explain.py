@@ -100,10 +100,15 @@ class _Judge:
         histories = self.histories([candidate])
         said: list[Verdict] = []
         is_listed = self.book.verdict(candidate, histories.of(candidate), entries, now).rule == suppression.RULE
-        other = forbidden_leads.goes_on_with(self._session, self.campaign, lead, now) if is_listed else None
+        is_carried = self.is_carried(lead)
+        other = None
+        if is_listed or not is_carried:
+            may_carry = self._slots.may_carry
+            other = forbidden_leads.goes_on_with(self._session, self.campaign, lead, now, may_carry)
         if other is not None:
             number, due_at = other
-            reason = f"{candidate.number} is on a do-not-call list: it goes on with {number.number}"
+            why = "is on a do-not-call list" if is_listed else "is nothing that its trunks may call"
+            reason = f"{candidate.number} {why}: it goes on with {number.number}"
             said = [forbidden("rest", reason, due_at) if due_at > now else allowed("number", reason, now)]
             of_lead = candidate_of(lead.id or 0, lead)
             candidate = attrs.evolve(of_lead, number=number.number, zones=number.zones, region=number.region)
@@ -114,6 +119,10 @@ class _Judge:
         if lead.status in _OPEN and in_call.called_now(self._session, [candidate.number], now):
             said.append(in_call.verdict(candidate.number, now))
         return candidate, [*said, self.of_trunks(candidate, histories)]
+
+    def is_carried(self, lead: LeadRow) -> bool:
+        """Whether there is a trunk that may ever call the lead's number."""
+        return self._slots.may_carry(lead.number, lead.region)
 
     def of_trunks(self, candidate: Candidate, histories: Histories) -> Verdict:
         """What the campaign's trunks say together: one that may carry it is enough."""
@@ -256,7 +265,8 @@ def outline(session: Session, row: CampaignRow, trunks: Mapping[str, Trunk], now
         for lead, candidate in zip(open_leads, candidates, strict=True):
             theirs = entries.get(lead.number, ())
             asked = candidate
-            if theirs and lead.first_number is not None:  # it may go on with another number
+            stuck = theirs or not judge.is_carried(lead)
+            if stuck and lead.first_number is not None:  # it may go on with another number
                 asked, found = judge.ask(lead)
             else:
                 place = judge.place(candidate)

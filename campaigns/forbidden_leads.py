@@ -5,7 +5,7 @@ A lead with several numbers goes on with the next that may be called; only witho
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -31,6 +31,8 @@ _RESTS = _lead.c.put_off_by.in_((suppression.RULE, refusal.RULE)) & _lead.c.stat
     (LeadStatus.NEW, LeadStatus.WAITING)
 )
 _LONGEST: Final = 16  # characters of a number in E.164
+
+Carried = Callable[[str, str | None], bool]  # of a number in E.164, and its region
 
 
 def suppressed_numbers(session: Session, campaign: Campaign, numbers: Sequence[str], now: datetime) -> frozenset[str]:
@@ -59,11 +61,14 @@ def _forbidden(
     return of(found), of(lasting)
 
 
-def go_on(session: Session, campaign: Campaign, stuck: Mapping[int, Verdict], now: datetime) -> Mapping[int, Verdict]:
+def go_on(
+    session: Session, campaign: Campaign, stuck: Mapping[int, Verdict], now: datetime, carried: Carried
+) -> Mapping[int, Verdict]:
     """Leads of `campaign` whose number must not be called (by id, with what forbids it) go on with another of theirs.
 
-    Without one they are suppressed, if it is for good and for their number itself; the others are given back: they
-    wait. To be called only where the entries stay: see `suppression_store.may_suppress`.
+    `carried` says of a number whether any trunk may ever carry a call to it. Without another number they are
+    suppressed, if it is for good and for their number itself; the others are given back: they wait. To be called only
+    where the entries stay: see `suppression_store.may_suppress`.
     """
     if not stuck:
         return {}
@@ -81,10 +86,9 @@ def go_on(session: Session, campaign: Campaign, stuck: Mapping[int, Verdict], no
         if by_entry and row.number not in forbidden:
             continue  # the entry has gone meanwhile
         lasting = by_entry and row.number in for_good
-        place = _other_place(row, several[row.id], (forbidden, for_good) if lasting else (forbidden,))
+        place = _other_place(row, several[row.id], (forbidden, for_good) if lasting else (forbidden,), carried)
         due_at = None if place is None else _due_at(row, place, campaign, now)
-        # What no trunk may carry is not gone back to: it would be gone away from again at once.
-        if place is None or due_at is None or (place < row.number_no and not by_entry):
+        if place is None or due_at is None:
             if lasting:
                 suppressed.append(row.id)
             else:
@@ -104,13 +108,15 @@ def go_on(session: Session, campaign: Campaign, stuck: Mapping[int, Verdict], no
 
 
 def goes_on_with(
-    session: Session, campaign: Campaign, lead: LeadRow, now: datetime
+    session: Session, campaign: Campaign, lead: LeadRow, now: datetime, carried: Carried
 ) -> tuple[LeadNumber, datetime] | None:
-    """The number that `lead` goes on with, its own being on a do-not-call list, and when; None if it has no other."""
+    """The number that `lead` goes on with, and when; None if it has no other, or may be called by its own."""
     numbers = numbers_from_json(lead.numbers)
     forbidden, for_good = _forbidden(session, campaign, [lead.number, *(one.number for one in numbers)], now)
-    place = _other_place(lead, numbers, (forbidden, for_good) if lead.number in for_good else (forbidden,))
-    if place is None or lead.number not in forbidden or (due_at := _due_at(lead, place, campaign, now)) is None:
+    if lead.number not in forbidden and carried(lead.number, lead.region):
+        return None
+    place = _other_place(lead, numbers, (forbidden, for_good) if lead.number in for_good else (forbidden,), carried)
+    if place is None or (due_at := _due_at(lead, place, campaign, now)) is None:
         return None
     return numbers[place], due_at
 
@@ -124,11 +130,20 @@ def _due_at(row: Any, place: int, campaign: Campaign, now: datetime) -> datetime
     return due_at
 
 
-def _other_place(row: Any, numbers: Sequence[LeadNumber], kinds: Sequence[frozenset[str]]) -> int | None:
-    """Where the next of `numbers` is that is not in the first of `kinds`, else in the second: a later one, if any."""
+def _other_place(
+    row: Any, numbers: Sequence[LeadNumber], kinds: Sequence[frozenset[str]], carried: Carried
+) -> int | None:
+    """Where the next of `numbers` is that is not in the first of `kinds`, else in the second: a later one, if any.
+
+    One that no trunk may carry is none: it would be gone away from again at once.
+    """
     dead = {row.number, *History.from_json(row.history).dead_numbers}
     for forbidden in kinds:
-        places = [place for place, one in enumerate(numbers) if one.number not in forbidden | dead]
+        places = [
+            place
+            for place, one in enumerate(numbers)
+            if one.number not in forbidden | dead and carried(one.number, one.region)
+        ]
         if places:
             return next((place for place in places if place > row.number_no), places[0])
     return None

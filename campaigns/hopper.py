@@ -359,7 +359,9 @@ class Leasing:
     # What is written.
 
     def _write_put_off(self) -> None:
-        for lead_id, verdict in forbidden_leads.go_on(self._session, self._campaign, self._stuck, self._now).items():
+        for lead_id, verdict in forbidden_leads.go_on(
+            self._session, self._campaign, self._stuck, self._now, self._slots.may_carry
+        ).items():
             self._waits(lead_id, verdict)
         for (moment, rule), ids in self._put_off.items():
             values = {"queue": None, "due_at": moment, "put_off_by": rule, "updated_at": self._now}

@@ -99,6 +99,10 @@ class Slots:
             return next((self._give(name, found) for name, found in able.items() if self._free[name]), None)
         return None
 
+    def may_carry(self, number: str, region: str | None) -> bool:
+        """Whether there is a trunk that may ever carry a call to `number`."""
+        return any(trunk.area_verdict(number, region) is None for trunk in self._trunks.values())
+
     def _give(self, name: str, caller_id: str | None) -> Fit:
         day = self._days[name]
         if caller_id is not None:

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from sqlmodel import Session, select
 
 from campaigns import forbidden_leads, leases
-from campaigns.campaign import Cap
+from campaigns.campaign import Cap, NextNumber, Retries
 from campaigns.database import Database
 from campaigns.disposition import Disposition
 from campaigns.explain import explain
@@ -24,6 +24,7 @@ from campaigns.list_import import import_list
 from campaigns.list_rows import parse_moment
 from campaigns.opt_out import OptOut
 from campaigns.recycle import next_step
+from campaigns.rules import suppression
 from campaigns.rules.callable import RuleBook
 from campaigns.rules.candidate import Candidate
 from campaigns.rules.refusal import Rest
@@ -212,6 +213,59 @@ async def test_a_lead_of_a_full_trunk_is_called_when_that_has_room_though_all_ot
     assert (await leased(database, filled, (A, blind), moment, "a", "b")).leases == []
     moment = NOON + timedelta(hours=2, seconds=1)
     assert [one.gateway for one in (await leased(database, filled, (A, blind), moment, "a")).leases] == ["a"]
+
+
+NEW_YORK, ALASKA = (
+    LeadNumber("+12125550100", ("America/New_York",), "mobile", "US-NY"),
+    LeadNumber("+19075550100", ("America/New_York",), "mobile", "US-AK"),
+)
+
+
+async def with_a_number_that_is_never_called(database: Database) -> Filled:
+    several = CAMPAIGN.model_copy(
+        update={"gateways": ("a",), "retries": Retries(max_attempts=6, next_number=NextNumber(no_answer=0.0))}
+    )
+    filled = await fill(database, 1, campaign=several)
+    numbers = {"number": NEW_YORK.number, "first_number": NEW_YORK.number, "region": "US-NY"}
+    both = numbers_to_json((NEW_YORK, ALASKA))
+    await database.write(lambda s: s.execute(update(LeadRow).values(numbers=both, **numbers)))
+    return filled
+
+
+async def test_a_lead_comes_back_to_its_number_from_one_that_no_trunk_may_carry(database: Database) -> None:
+    filled, blind = await with_a_number_that_is_never_called(database), attrs.evolve(A, blind=("US-AK",))
+    now = NOON
+    for _ in range(2):
+        found = await leased(database, filled, (blind,), now, "a")
+        assert [one.number for one in found.leases] == [NEW_YORK.number]
+        await end(database, filled, found, Disposition.NO_ANSWER, now)
+        assert (await leased(database, filled, (blind,), now, "a")).leases == []  # Alaska's turn: it rests instead
+        due_at = (await database.read(lambda s: s.exec(select(LeadRow)).one())).due_at
+        assert now < due_at < now + timedelta(hours=6)
+        now = due_at
+
+
+async def test_a_lead_waits_for_its_number_rather_than_turn_to_one_that_no_trunk_may_carry(
+    database: Database,
+) -> None:
+    filled, blind = await with_a_number_that_is_never_called(database), attrs.evolve(A, blind=("US-AK",))
+    until = NOON + timedelta(hours=2)
+    await database.write(
+        lambda s: add_entries(
+            s,
+            [NewEntry(NEW_YORK.number)],
+            scope=Scope.SYSTEM,
+            scope_name="",
+            source="x",
+            added_by="x",
+            now=NOON,
+            expires_at=until,
+        )
+    )
+    assert (await leased(database, filled, (blind,), NOON, "a")).leases == []
+    told = await database.read(lambda s: explain(s, s.exec(select(LeadRow)).one(), {"a": blind}, NOON).verdicts)
+    assert until in [one.allowed_at for one in told if one.rule == suppression.RULE]
+    assert [one.number for one in (await leased(database, filled, (blind,), until, "a")).leases] == [NEW_YORK.number]
 
 
 async def test_a_trunk_that_failed_a_lead_which_no_other_may_carry_is_not_asked_again_at_once(
