@@ -111,9 +111,11 @@ class _Where:
 
     zones: tuple[str, ...]
     region: str | None
+    is_sure: bool = True  # the region is known, and not only of the form of one
 
 
 _ANYWHERE: Final = _Where((), None)
+_UNKNOWN_REGION: Final = "the region is none that is known: the place is taken from the number"
 
 
 class RowReader:
@@ -167,7 +169,7 @@ class RowReader:
             where = self._where(cells) if self._placed else _ANYWHERE
             value = cells[self._task.numbers[0]]
             numbers = self._numbers(cells, where) if self._several else [self._number(value, where)]
-            return self._lead(cells, numbers, where)
+            return self._lead(cells, numbers, self._believed(where, numbers[0]))
         except _WrongValueError as error:
             return _refusal(line, error.value, str(error), raw)
         except InputRefusedError as error:
@@ -253,7 +255,7 @@ class RowReader:
             )
         place = self._place(cells, country)
         zones = (zone,) if zone else () if place is None else place.zones
-        return _Where(zones, None if place is None else place.region)
+        return _Where(zones, None) if place is None else _Where(zones, place.region, bool(place.zones))
 
     def _place(self, cells: list[str], country: str) -> Place | None:
         """What the postal code says, which is nearer than a region; else the region."""
@@ -264,8 +266,15 @@ class RowReader:
         if place is None and region:
             place = region_of(region, country)
             if place is None:
-                self._notes["the region is none that is known: the place is taken from the number"] += 1
+                self._notes[_UNKNOWN_REGION] += 1
         return place
+
+    def _believed(self, where: _Where, number: Number) -> _Where:
+        """A sales area SE-1 looks like a region of Sweden: it would bring Sweden's holidays, and no state's law."""
+        if where.region is None or where.is_sure or where.region[:2] == (number.region or "")[:2]:
+            return where
+        self._notes[_UNKNOWN_REGION] += 1
+        return attrs.evolve(where, region=None)
 
     def _cell(self, cells: list[str], role: Role) -> str:
         index = self._roles.get(role)

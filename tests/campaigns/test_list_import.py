@@ -602,6 +602,8 @@ async def test_where_a_lead_is_by_zone_postal_code_region_or_number(database: Da
         "2125550104,,Atlantis,\n"
         "2125550105,,,2134\n"
         "2125550106,,DE-BY,\n"
+        "3055550106,America/New_York,SE-1,\n"
+        "+498912345678,,DE-BY,\n"
         "8005550107,,Texas,\n"
         "8005550108,,,\n",
     )
@@ -614,10 +616,12 @@ async def test_where_a_lead_is_by_zone_postal_code_region_or_number(database: Da
         ("US-FL", ["Europe/Paris"]),
         ("US-NY", [east]),
         ("US-MA", [east]),
-        ("DE-BY", [east]),
+        ("US-NY", [east]),
+        ("US-FL", [east]),
+        ("DE-BY", ["Europe/Berlin"]),
         ("US-TX", ["America/Chicago", "America/Denver"]),
     ]
-    assert report.notes == {"the region is none that is known: the place is taken from the number": 1}
+    assert report.notes == {"the region is none that is known: the place is taken from the number": 3}
     assert [refusal.value for refusal in report.refused] == ["8005550108"]
     assert "belongs to no place" in report.refused[0].reason
 
