@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import attrs
@@ -20,7 +21,7 @@ from campaigns.campaign import Campaign, CampaignStatus, dump, load
 from campaigns.disposition import UNCOUNTED, Disposition
 from campaigns.lead import WITHDRAWN, LeadStatus, Queue, number_columns, numbers_from_json
 from campaigns.recycle import NextStep
-from campaigns.rules.callable import ATTEMPTS
+from campaigns.rules.callable import ATTEMPTS, RuleBook
 from campaigns.tables import (
     RESTING,
     AgentLoginRow,
@@ -172,6 +173,22 @@ def definition_of(row: CampaignRow) -> Campaign:
     return load(row.definition)
 
 
+def is_in_force(session: Session, book: RuleBook) -> bool:
+    """Whether `book` has its campaign's definition as it is now; then nobody changes that before the commit.
+
+    Who goes by an older one would put leads off that the new one has just released, or call whom it forbids.
+    """
+    mine = select(_campaign.c.definition).where(_campaign.c.id == book.campaign_id).with_for_update(read=True)
+    definition = session.connection().scalar(mine)
+    try:
+        return definition is not None and _loaded(definition) == book.campaign
+    except ValueError:  # another version wrote it
+        return False
+
+
+_loaded = lru_cache(maxsize=1_000)(load)
+
+
 def campaign_rows(session: Session) -> list[CampaignRow]:
     """All campaigns by name, without a look at their leads."""
     return list(session.exec(select(CampaignRow).order_by(CampaignRow.name)))
@@ -249,7 +266,7 @@ def _complete(counts: Mapping[LeadStatus, int]) -> Mapping[LeadStatus, int]:
 
 
 # The statements of the one thing that is done for each call, made once: making them takes longer than running them.
-_attempt, _lead, _cdr = (SQLModel.metadata.tables[name] for name in ("attempt", "lead", "cdr"))
+_attempt, _lead, _cdr, _campaign = (SQLModel.metadata.tables[name] for name in ("attempt", "lead", "cdr", "campaign"))
 _CLOSE_ATTEMPT = (
     update(_attempt)
     .where(_attempt.c.uuid == bindparam("_uuid"), _attempt.c.closed_at.is_(None))

@@ -14,6 +14,9 @@ from sqlmodel import Session, col, select
 
 from campaigns import store
 from campaigns.campaign import CampaignStatus
+from campaigns.leases import Leased
+from campaigns.rules.callable import RuleBook
+from campaigns.slots import Slot
 from campaigns.tables import LeadRow
 from dialer import switch_keeper
 from dialer.agents.agent import AgentState, state_of
@@ -452,3 +455,23 @@ def test_a_held_agent_does_not_wait_for_the_database_once_the_call_is_over(redis
         await house.until(lambda: bool(house.cdrs()), "written")
 
     told(redis_url, story, changes={"gateways": {"carrier_a": {"fail_delay": 3.0}}})
+
+
+def test_a_daemon_leases_nothing_by_rules_that_are_others_by_now(redis_url: str) -> None:
+    """It would put leads off again that the new rules have just released, and nobody would look at them that day."""
+
+    async def story(house: VirtualHouse) -> None:
+        never = '[{ days = ["sun"], start = "03:00", end = "03:01" }]'
+        closed, opened = campaign(windows=never), campaign()
+        row_id = house.sql(lambda session: store.add_campaign(session, closed, house.clock.now()).row.id) or 0
+        house.add_leads([number(0, 0)], row_id)
+        ledger, trunks = house.daemon.ledger, {"carrier_a": house.daemon.gateways["carrier_a"].settings.trunk()}
+        room = [Slot("u", "carrier_a", "fs")]
+        found = await ledger.lease(RuleBook(closed, row_id), room, trunks)
+        assert (found.leases, found.blocked) == ([], {"calling_hours": 1})
+        house.sql(lambda session: store.add_campaign(session, opened, house.clock.now()))
+        house.sql(lambda session: store.reconsider(session, row_id, house.clock.now()))
+        assert await ledger.lease(RuleBook(closed, row_id), room, trunks) == Leased()
+        assert len((await ledger.lease(RuleBook(opened, row_id), room, trunks)).leases) == 1
+
+    told(redis_url, story)

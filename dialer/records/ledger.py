@@ -183,11 +183,14 @@ class DatabaseLedger:
     ) -> Leased:
         """The next callable leads, one for each slot or fewer, with their attempts written down; see `hopper.lease`.
 
+        None once the campaign's definition is another: whoever has read that comes with a book of it.
         Raises UnavailableError; nothing is leased then.
         """
         now = self._clock.now()
 
         def lease(session: Session) -> Leased:
+            if not store.is_in_force(session, book):
+                return Leased()
             return hopper.lease(
                 session,
                 book,
