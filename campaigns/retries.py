@@ -149,7 +149,8 @@ class AgentDisposition(Settings):
     """What agents see; left out, the name."""
     then: Literal["done", "recycle", "callback", "do_not_call"] = "done"
     """What becomes of the lead. done: it is not called again. recycle: again after delay_seconds. callback: at the
-    time the agent gives. do_not_call: never again, and its number goes on the campaign's do-not-call list."""
+    time the agent gives. do_not_call: never again, and its number goes on the do-not-call list of the campaign's
+    seller, or of everybody where it names none."""
     delay_seconds: float = Field(default=86400.0, ge=0, le=YEAR_SECONDS)
     """recycle: the rest, in seconds. callback: the seconds until then, when the agent chooses it by its key."""
     most_tries: Tries = 0
