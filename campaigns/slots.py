@@ -127,7 +127,8 @@ class Slots:
         if not (trunk.caller_ids and self._pooled):
             return None
         day = self._days[trunk.name]
-        seen = max((one for one in today if one.caller_id), key=lambda one: one.opened_at, default=None)
+        pool = {one.number for one in trunk.caller_ids}  # another trunk may have shown one of its own since
+        seen = max((one for one in today if one.caller_id in pool), key=lambda one: one.opened_at, default=None)
         chosen = trunk.caller_id(
             number, used_today=self._shown_on(day), last_today=seen.caller_id if seen else None, today=day
         )

@@ -457,6 +457,25 @@ async def test_caller_ids_are_local_within_their_most_and_the_same_for_one_perso
     assert again.caller_id == first.caller_id
 
 
+async def test_each_trunk_shows_a_person_its_own_number_again_though_another_has_shown_one_since(
+    database: Database,
+) -> None:
+    filled = await fill(database, 1)
+    pools = {name: tuple(CallerId(f"+1212555{of}{n}") for n in range(9)) for name, of in (("a", "000"), ("b", "001"))}
+    trunks = {name: Trunk(name, "fs1", caller_ids=pool) for name, pool in pools.items()}
+
+    async def shown(gateway: str, hours: int) -> str | None:
+        now = NOON + timedelta(hours=hours)
+        room = [Slot(str(uuid4()), gateway, "fs1")]
+        (one,) = (await ask(database, filled, 1, trunks, now=now, wanted=room)).leases
+        step = next_step(Disposition.BUSY, one, CAMPAIGN, now)
+        await database.write(lambda s: close_attempt(s, cdr_of(one, filled.id), step, now))
+        return one.caller_id
+
+    seen = [await shown(gateway, hours) for hours, gateway in enumerate("aba")]
+    assert seen == ["+12125550000", "+12125550010", "+12125550000"]
+
+
 @pytest.mark.parametrize("zone", ["Pacific/Honolulu", "UTC", "Asia/Tokyo"])
 @pytest.mark.parametrize("hour", [1, 12, 23])
 async def test_what_was_not_sent_has_shown_no_number_whatever_day_it_is_there(
