@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import attrs
 import typer
 from sqlmodel import Session
 
@@ -20,6 +21,7 @@ from campaigns.campaign import zone_info
 from campaigns.database import Database
 from campaigns.explain import Explanation, Outline
 from campaigns.find_leads import MOST_SHOWN, Named, find_leads
+from campaigns.list_columns import plain, role_of
 from campaigns.numbers import parse_number
 from campaigns.rules.verdict import Verdict
 from campaigns.suppression_store import NewEntry, Scope
@@ -166,7 +168,8 @@ def dnc_import(
     source: SourceOption = None,
     reason: ReasonOption = "",
 ) -> None:
-    """Put the numbers of a file on a do-not-call list: one a line, in its first column; a star ends a beginning.
+    """Put the numbers of a file on a do-not-call list: all columns that its heading calls numbers, as in lists of
+    leads; without a heading, the first. A star ends a beginning.
 
     It may be imported again: entries that are there take the new source, reason and expiry, unless they forbid the
     number for longer.
@@ -174,11 +177,12 @@ def dnc_import(
     settings, (scope, name) = load_settings(config), _scope(seller, campaign)
     now, who = right_now(), audit.this_person()
     expires_at = now + timedelta(days=days) if days is not None else None
-    refused: list[str] = []
+    told = _Told()
+    refused = told.refused
 
     async def load(database: Database) -> tuple[int, int]:
         await database.read(partial(_check_scope, scope=scope, name=name))
-        entries, read_ones, added = _entries(file, country, refused), 0, 0
+        entries, read_ones, added = _entries(file, country, told), 0, 0
         while chunk := list(islice(entries, CHUNK)):
             read_ones += len(chunk)
             added += await database.write(
@@ -194,7 +198,8 @@ def dnc_import(
                     expires_at=expires_at,
                 )
             )
-        after = {"entries": read_ones, "new": added, "refused": len(refused), "scope": _shown(scope, name)}
+        counts = {"entries": read_ones, "new": added, "refused": len(refused)}
+        after = {**counts, "numbers": told.where, "scope": _shown(scope, name)}
         await database.write(
             partial(audit.note, who=who, action="import", kind="suppression", subject=str(file), now=now, after=after)
         )
@@ -204,30 +209,67 @@ def dnc_import(
     for complaint in refused[:_REFUSED_SHOWN]:
         typer.echo(complaint, err=True)
     if len(refused) > _REFUSED_SHOWN:
-        typer.echo(f"{file}: and {len(refused) - _REFUSED_SHOWN} more lines that are no numbers", err=True)
+        typer.echo(f"{file}: and {len(refused) - _REFUSED_SHOWN} more that are no numbers", err=True)
     if refused and not read_ones:
-        raise InputRefusedError(f"{file}: none of its {len(refused)} lines begins with a number; nothing was added")
+        raise InputRefusedError(
+            f"{file}: none of the {len(refused)} cells in {told.where} is a number; nothing was added"
+        )
+    typer.echo(f"{file}: the numbers are in {told.where}")
     typer.echo(
         f"{file}: {added} added for {_shown(scope, name)}, {read_ones - added} were there already, "
         f"{len(refused)} refused"
     )
 
 
-def _entries(file: Path, country: str | None, refused: list[str]) -> Iterator[NewEntry]:
+@attrs.define
+class _Told:
+    """What a person is to know of a file: where its numbers are, and what was none."""
+
+    where: str = "the first column"
+    refused: list[str] = attrs.field(factory=list)
+
+
+def _entries(file: Path, country: str | None, told: _Told) -> Iterator[NewEntry]:
+    columns: tuple[int, ...] | None = None
     try:
         with file.open(encoding="utf-8-sig", newline="", errors="replace") as lines:
             for line, row in enumerate(csv.reader(lines), 1):
-                cell = row[0].strip() if row else ""
-                if not cell or (line == 1 and not any(map(str.isdigit, cell))):  # an empty line; the heading
+                cells = [cell.strip() for cell in row]
+                if not any(cells):
                     continue
-                try:
-                    yield _entry(cell, country)
-                except InputRefusedError as error:
-                    refused.append(f"{file}: line {line}: {error}")
+                if columns is None:
+                    columns = (0,)
+                    if _is_heading(cells):
+                        columns = _columns_of_numbers(file, cells)
+                        told.where = " and ".join(f"the column {cells[column]!r}" for column in columns)
+                        continue
+                for cell in (cells[column] for column in columns if column < len(cells) and cells[column]):
+                    try:
+                        yield _entry(cell, country)
+                    except InputRefusedError as error:
+                        told.refused.append(f"{file}: line {line}: {error}")
     except OSError as error:
         raise InputRefusedError(f"{file} cannot be read: {error.strerror}") from None
     except csv.Error as error:
         raise InputRefusedError(f"{file} is no list of numbers, one a line: {error}") from None
+
+
+def _is_heading(cells: Sequence[str]) -> bool:
+    """Whether a file's first line names its columns: that of the numbers may be "phone 1", and not the first."""
+    if not any(map(str.isdigit, cells[0])):
+        return True
+    return any(map(str.isalpha, cells[0])) and any(role_of(plain(cell)) == "number" for cell in cells)
+
+
+def _columns_of_numbers(file: Path, heading: Sequence[str]) -> tuple[int, ...]:
+    """Nothing is guessed from what is in them: with a wrong column those who asked not to be called would be."""
+    known = tuple(column for column, name in enumerate(heading) if role_of(plain(name)) == "number")
+    if known or len(heading) == 1:
+        return known or (0,)
+    raise InputRefusedError(
+        f"{file} has the columns {', '.join(map(repr, heading))}, and none of them is known to hold numbers: call it "
+        "'number'; nothing was added"
+    )
 
 
 @dnc_app.command("remove")

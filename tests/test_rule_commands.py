@@ -110,8 +110,41 @@ def test_a_file_of_numbers_is_loaded_and_what_is_none_is_told_by_line(spring: Ru
 def test_a_file_without_a_number_is_no_success(spring: Run, tmp_path: Path) -> None:
     file = tmp_path / "register.csv"
     file.write_text("Nummer;Name\n2125550100;Ann\n2125550101;Ben\n")
-    with pytest.raises(InputRefusedError, match="none of its 2 lines begins with a number"):
+    with pytest.raises(InputRefusedError, match="none of the 2 cells in the column 'Nummer;Name' is a number"):
         spring("dnc", "import", str(file), "--country", "US")
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "listed", "not_listed"),
+    [
+        ("id,phone\n4155550101,+12125550171\n", "the column 'phone'", ["+12125550171"], ["+14155550101"]),
+        ("Kunde 1;,Tel.,Mobil\n4155550101,,212-555-0171\n", "'Tel.' and the column 'Mobil'", ["+12125550171"], []),
+        ("phone 1,phone 2\n2125550171,2125550172\n", "'phone 1' and", ["+12125550171", "+12125550172"], []),
+        ("asked to be left alone\n2125550171\n", "the column 'asked", ["+12125550171"], []),
+        ("2125550171,mobile\n2125550172,landline\n", "the first column", ["+12125550171", "+12125550172"], []),
+        ("\n+1900*,4155550101\n", "the first column", ["+19005550100"], ["+14155550101"]),
+    ],
+)
+def test_the_numbers_of_a_file_are_where_its_heading_says(
+    spring: Run, tmp_path: Path, text: str, where: str, listed: list[str], not_listed: list[str]
+) -> None:
+    file = tmp_path / "register.csv"
+    file.write_text(text)
+    told = spring("dnc", "import", str(file), "--country", "US")
+    assert where in told
+    assert ", 0 refused" in told
+    for number in (*listed, *not_listed):
+        assert bool(spring("dnc", "check", number, "--json")) == (number in listed), number
+
+
+def test_a_heading_that_names_no_column_of_numbers_is_refused(spring: Run, tmp_path: Path) -> None:
+    file = tmp_path / "register.csv"
+    file.write_text("id,Kontakt\n4155550101,+12125550171\n")
+    with pytest.raises(
+        InputRefusedError, match=r"the columns 'id', 'Kontakt', and none .* call it 'number'; nothing"
+    ):
+        spring("dnc", "import", str(file), "--country", "US")
+    assert spring("dnc", "list", "--csv").count("\n") == 1  # the header
 
 
 def verdicts(found: Any) -> dict[str, bool]:
