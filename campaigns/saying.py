@@ -16,10 +16,13 @@ from sqlmodel import Session
 
 from campaigns import forbidden_leads, store, suppression_store
 from campaigns.campaign import Campaign, zone_info
-from campaigns.lead import LeadStatus
+from campaigns.lead import LeadNumber, LeadStatus, all_numbers, zones_from_json
+from campaigns.leases import candidate_of
 from campaigns.opt_out import by_agent
 from campaigns.outcomes import BY_AGENT, BY_KEY, campaign_of, note_on_lead, step_of, turn_of
 from campaigns.retries import AgentDisposition
+from campaigns.rules import suppression
+from campaigns.rules.callable import RuleBook
 from campaigns.rules.refusal import Rest, rest_after_refusal
 from campaigns.tables import AttemptRow, CallOutcomeRow, CdrRow, LeadRow
 from dialer.errors import InputRefusedError
@@ -28,6 +31,9 @@ from dialer.errors import InputRefusedError
 SAY_WITHIN: Final = timedelta(minutes=10)
 LONGEST_PROMISE: Final = timedelta(days=366)
 MAX_NOTE_CHARACTERS: Final = 500
+_STAYS_LISTED: Final = (
+    ", and stays on the do-not-call list: it is not called back unless it is taken off (dialer dnc remove)"
+)
 _GONE_ON: Final = (LeadStatus.DIALING, LeadStatus.WITHDRAWN, LeadStatus.SUPPRESSED)
 
 
@@ -112,15 +118,34 @@ class _Saying:
         if rest is not None:
             told += f", and is left alone until {self._shown(rest.until)}"
         if callback_at is not None:
-            told += f", to be called back {self._shown(callback_at)} by {row.callback_agent or 'anybody'}"
+            told += self._promise(callback_at, row.callback_agent)
         if self._cdr is not None and not self._step_lead(chosen, row):
             told += "; the lead has gone on meanwhile, and stays as it is"
         return told
 
+    def _promise(self, callback_at: datetime, agent: str | None) -> str:
+        """What may be promised of a call-back. Whatever is said later, who asked for no more calls stays listed."""
+        called = self._number_called()
+        candidate = attrs.evolve(
+            candidate_of(self._attempt.lead_id, self._lead),
+            number=called.number,
+            zones=called.zones,
+            region=called.region,
+            callback_at=callback_at,
+            abandoned_at=None,  # they have been spoken to
+            refused_at=None,  # if they have, it is among the entries
+        )
+        entries = suppression_store.entries_for(self._session, [called.number]).get(called.number, ())
+        book = RuleBook(self._campaign, self._attempt.campaign_id)
+        verdict = book.verdict(candidate, (), entries, callback_at)
+        if verdict.rule == suppression.RULE:
+            return _STAYS_LISTED
+        return f", to be called back {self._shown(callback_at)} by {agent or 'anybody'}"
+
     def _let_rest(self, chosen: AgentDisposition) -> Rest | None:
         """A refusal counts at once, and whatever becomes of the lead; one that was none does not any more."""
         uuid, number, said_at = self._attempt.uuid, self._attempt.number, self._said.said_at
-        rest = rest_after_refusal(self._campaign, self._turn_zones(), said_at) if chosen.refusal else None
+        rest = rest_after_refusal(self._campaign, self._number_called().zones, said_at) if chosen.refusal else None
         if rest is not None:
             suppression_store.let_rest(self._session, number, rest, attempt=uuid, now=said_at)
         else:
@@ -171,14 +196,13 @@ class _Saying:
     @property
     def _zones(self) -> tuple[str, ...]:
         """Whose wall clocks count for the number that was called."""
-        return self._campaign.zones_of(self._turn_zones())
+        return self._campaign.zones_of(self._number_called().zones)
 
-    def _turn_zones(self) -> tuple[str, ...]:
-        numbers: list[list[Any]] = json.loads(self._lead.numbers)
-        for number, zones, *_ in numbers:
-            if number == self._attempt.number:
-                return tuple(zones)
-        return tuple(json.loads(self._lead.zones))
+    def _number_called(self) -> LeadNumber:
+        """The number that was called, as the lead has it; it may have got others since."""
+        number, lead = self._attempt.number, self._lead
+        known = (one for one in all_numbers(lead) if one.number == number)
+        return next(known, LeadNumber(number, zones_from_json(lead.zones), lead.kind, lead.region))
 
     def _shown(self, moment: datetime) -> str:
         zone = zone_info(self._zones[0]) if self._zones else UTC

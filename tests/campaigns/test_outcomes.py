@@ -13,7 +13,7 @@ from hypothesis import given
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
-from campaigns import outcomes
+from campaigns import forbidden_leads, outcomes
 from campaigns.campaign import AgentDisposition, Campaign
 from campaigns.database import Database
 from campaigns.disposition import Disposition
@@ -24,6 +24,7 @@ from campaigns.outcomes import NOTHING_SAID, default_name
 from campaigns.recycle import NextStep, next_step
 from campaigns.saying import SAY_WITHIN, Said, moment_of
 from campaigns.store import CdrRow, LeadRow, close_attempt
+from campaigns.suppression_store import NewEntry, Scope
 from campaigns.tables import CallOutcomeRow, CampaignRow, SuppressionRow
 from dialer.errors import InputRefusedError
 
@@ -311,6 +312,29 @@ async def test_a_call_back_is_at_its_time_for_the_agent_or_anyone(
         due_at,
         by,
     )
+
+
+@pytest.mark.parametrize("closed", [True, False])
+async def test_who_is_listed_by_mistake_is_not_promised_a_call_back(database: Database, closed: bool) -> None:
+    one = await talk(database)
+    if closed:
+        await one.close()
+    await one.say("never")
+    at, corrected = "2026-11-23 15:00", SAID_AT + timedelta(seconds=3)
+    told = await one.say("call_back", corrected, call_at=at)
+    assert told == (
+        f"{one.lease.number} is call_back, and stays on the do-not-call list: it is not called back unless it is "
+        "taken off (dialer dnc remove)"
+    )
+    if not closed:
+        await one.close()
+    three = NOON + timedelta(hours=3)
+    assert ((await one.row()).callback_at, (await one.lead()).callback_at) == (three, three)
+    assert await take(database, one.filled, 1, three) == []
+    entry = NewEntry(one.lease.number)
+    await database.write(lambda s: forbidden_leads.allow(s, [entry], scope=Scope.SYSTEM, scope_name="", now=three))
+    (again,) = await take(database, one.filled, 1, three)  # taken off: as the outcome says
+    assert (again.callback_at, again.callback_agent) == (three, "1000")
 
 
 def outcomes_zone() -> Any:
