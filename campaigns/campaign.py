@@ -195,7 +195,8 @@ class Campaign(Settings):
     new_first: bool = False
     """Call leads that were never tried before those that are to be tried again. Promised call-backs precede both."""
     callback_patience_minutes: float = Field(default=15.0, ge=0, le=7 * 24 * 60)
-    """Minutes a call-back waits for the agent who promised it; after that anybody takes it."""
+    """Minutes a call-back waits for the agent who promised it, from the first moment at which it may be made; after
+    that anybody takes it."""
     retries: Retries = Retries()
     """How often a lead is tried, and how soon again."""
 

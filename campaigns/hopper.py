@@ -127,6 +127,7 @@ class Leasing:
         self._stuck: dict[int, Verdict] = {}  # with a number that is not to be called; there may be others
         self._blocked: Counter[str] = Counter()
         self._places: dict[tuple[str, str | None], Verdict] = {}
+        self._callback_from: dict[int, datetime] = {}  # what was promised, from when on it was allowed
         self._alike: dict[tuple[str, str | None, int], Verdict] = {}
 
     def find(self) -> None:
@@ -312,11 +313,22 @@ class Leasing:
         return Verdict("callback_agent", False, f"promised by {agent}, who is not free", self._now + _AGENT_AGAIN)
 
     def _callback_agent(self, lead: QueuedLead) -> str | None:
-        """Whose call-back it is, unless that agent has kept the person waiting for too long."""
+        """Whose call-back it is, unless that agent has kept the person waiting for too long since it was allowed."""
         if lead.callback_at is None or lead.callback_agent is None:
             return None
         patience = timedelta(minutes=self._campaign.callback_patience_minutes)
-        return lead.callback_agent if self._now < lead.callback_at + patience else None
+        waits_since = lead.callback_at
+        if self._now >= waits_since + patience:  # else it does not matter, and this takes longer
+            waits_since = self._allowed_from(lead, waits_since)
+        return lead.callback_agent if self._now < waits_since + patience else None
+
+    def _allowed_from(self, lead: QueuedLead, promised: datetime) -> datetime:
+        """The first moment at which the call-back of `lead` might be made."""
+        found = self._callback_from.get(lead.lead_id)
+        if found is None:
+            first = self._book.earliest(candidate_of(lead.lead_id, lead), (), promised)
+            found = self._callback_from[lead.lead_id] = first.allowed_at or promised
+        return found
 
     def _note(self, lead: QueuedLead, verdict: Verdict) -> None:
         self._blocked[verdict.rule] += 1

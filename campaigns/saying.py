@@ -136,11 +136,13 @@ class _Saying:
             refused_at=None,  # if they have, it is among the entries
         )
         entries = suppression_store.entries_for(self._session, [called.number]).get(called.number, ())
-        book = RuleBook(self._campaign, self._attempt.campaign_id)
-        verdict = book.verdict(candidate, (), entries, callback_at)
-        if verdict.rule == suppression.RULE:
+        first = RuleBook(self._campaign, self._attempt.campaign_id).earliest(candidate, entries, callback_at)
+        if first.rule == suppression.RULE:
             return _STAYS_LISTED
-        return f", to be called back {self._shown(callback_at)} by {agent or 'anybody'}"
+        if first.allowed_at is None:
+            return f", but is not called back as things stand: {first.reason}"
+        promise = f", to be called back {self._shown(callback_at)} by {agent or 'anybody'}"
+        return promise + (f" (not before {self._shown(first.allowed_at)})" if first.allowed_at > callback_at else "")
 
     def _let_rest(self, chosen: AgentDisposition) -> Rest | None:
         """A refusal counts at once, and whatever becomes of the lead; one that was none does not any more."""

@@ -119,6 +119,16 @@ class RuleBook:
                 forbidding.append(found)
         return gravest(forbidding) or Verdict(CALLABLE, True, "no rule has anything against it", now)
 
+    def earliest(self, candidate: Candidate, suppressions: Sequence[SuppressionEntry], moment: datetime) -> Verdict:
+        """The verdict of the first moment, `moment` or later, that allows the call; or what forbids it for good.
+
+        As far as is known before: a cap is full or not by the calls of that day, which are not looked at.
+        """
+        verdict = self.verdict(candidate, (), suppressions, moment)
+        while not verdict.allowed and verdict.allowed_at is not None:  # one rule may open when another is shut
+            verdict = self.verdict(candidate, (), suppressions, verdict.allowed_at)
+        return verdict
+
     def verdicts(
         self,
         candidate: Candidate,

@@ -186,6 +186,23 @@ async def test_a_call_back_for_one_agent_waits_for_that_agent_and_then_for_anybo
     assert (found.lead_id, found.callback_agent) == (mine, None)
 
 
+async def test_the_night_is_not_counted_as_patience_for_an_agents_own_call_back(database: Database) -> None:
+    filled = await fill(database, 0)
+    night = NOON + timedelta(hours=8, minutes=30)  # 20:30 in New York, where calling ends at 20:00
+    promised = {"status": LeadStatus.WAITING, "queue": None, "callback_at": night, "callback_agent": "1001"}
+    (mine,) = await more_leads(database, filled, "list", 1, due_at=night, **promised)
+    assert (await ask(database, filled, 1, now=night, idle_agents=["1000"])).blocked == {"calling_hours": 1}
+    morning, patience = NOON + timedelta(hours=21), timedelta(minutes=CAMPAIGN.callback_patience_minutes)
+    leased = await ask(database, filled, 1, now=morning, idle_agents=["1000"])
+    assert (ids(leased), leased.blocked) == ([], {"callback_agent": 1})
+    last = morning + patience - timedelta(seconds=1)
+    (found,) = (await ask(database, filled, 1, now=last, idle_agents=["1001"])).leases
+    assert (found.lead_id, found.callback_agent) == (mine, "1001")
+    await database.write(lambda s: return_unsent(s, [found.uuid], last))
+    (found,) = (await ask(database, filled, 1, now=morning + patience, idle_agents=["1000"])).leases
+    assert (found.lead_id, found.callback_agent) == (mine, None)
+
+
 async def test_a_call_back_for_an_agent_on_another_switch_keeps_its_place(database: Database) -> None:
     filled = await fill(database, 0)
     promised = {"status": LeadStatus.WAITING, "queue": None, "callback_at": NOON, "callback_agent": "1001"}

@@ -314,6 +314,44 @@ async def test_a_call_back_is_at_its_time_for_the_agent_or_anyone(
     )
 
 
+@pytest.mark.parametrize(
+    ("call_at", "told"),
+    [
+        ("2026-11-24 05:00", "2026-11-24 05:00 EST by 1000 (not before 2026-11-24 09:00 EST)"),
+        ("2026-11-24 20:00", "2026-11-24 20:00 EST by 1000 (not before 2026-11-25 09:00 EST)"),
+        ("2026-11-24 10:00+00:00", "2026-11-24 05:00 EST by 1000 (not before 2026-11-24 09:00 EST)"),
+        ("2026-11-24 09:00", "2026-11-24 09:00 EST by 1000"),
+    ],
+)
+async def test_a_call_back_outside_calling_hours_is_told_with_when_it_can_be(
+    database: Database, call_at: str, told: str
+) -> None:
+    one = await talk(database)
+    await one.close()
+    assert await one.say("call_back", call_at=call_at) == (
+        f"{one.lease.number} is call_back, to be called back {told}"
+    )
+
+
+async def test_a_call_back_after_a_refusal_is_not_before_its_rest_is_over(database: Database) -> None:
+    words = (AgentDisposition(name="not_now", then="callback", refusal=True),)
+    retries = SPRING.retries.model_copy(update={"refusal_rest_days": 2})
+    campaign = SPRING.model_copy(update={"dispositions": words, "default_disposition": None, "retries": retries})
+    one = await talk(database, campaign)
+    await one.close()
+    told = await one.say("not_now", in_minutes=60)
+    assert told.endswith("to be called back 2026-11-23 13:03 EST by 1000 (not before 2026-11-26 09:00 EST)")
+
+
+async def test_a_call_back_that_will_never_be_allowed_is_not_promised(database: Database) -> None:
+    one = await talk(database)
+    await one.close()
+    await fill(database, 0, campaign=SPRING.model_copy(update={"consent": "any"}))
+    told = await one.say("call_back", call_at="2026-11-24 10:00")
+    assert "is call_back, but is not called back as things stand: " in told
+    assert "consent" in told
+
+
 @pytest.mark.parametrize("closed", [True, False])
 async def test_who_is_listed_by_mistake_is_not_promised_a_call_back(database: Database, closed: bool) -> None:
     one = await talk(database)

@@ -119,6 +119,29 @@ def test_each_rule_forbids_and_says_until_when(
     assert rules.verdict(lead, history, entries, NOW, place) == found
 
 
+@pytest.mark.parametrize(
+    ("settings", "changes", "entries", "rule", "first"),
+    [
+        ({}, {}, (), "callable", NOW),
+        ({}, {}, (LISTED,), "callable", NOW + 2 * HOUR),
+        # one opens when the other is shut: at 22:00, and then at 9:00 of the next day
+        ({}, {}, (attrs.evolve(LISTED, expires_at=NOW + 11 * HOUR),), "callable", NOW + 22 * HOUR),
+        ({}, {}, (attrs.evolve(LISTED, expires_at=None),), "suppressed", None),
+        # consent is there today, and not any more when the list allows it
+        ({"consent": "any", "consent_days": 1}, {"consent_at": NOW - 23 * HOUR}, (LISTED,), "consent", None),
+    ],
+)
+def test_the_first_moment_that_all_rules_allow(
+    settings: dict[str, Any],
+    changes: dict[str, Any],
+    entries: Sequence[SuppressionEntry],
+    rule: str,
+    first: datetime | None,
+) -> None:
+    found = RuleBook(campaign(**settings), 1).earliest(attrs.evolve(LEAD, **changes), entries, NOW)
+    assert (found.rule, found.allowed_at) == (rule, first)
+
+
 def test_people_are_told_of_every_rule_in_order() -> None:
     caps = (Cap(most=1, hours=24), Cap(most=5, days=7))
     found = RuleBook(campaign(caps=caps), 1).verdicts(LEAD, [CALL], [LISTED], NOW)
