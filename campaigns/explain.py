@@ -17,11 +17,12 @@ from sqlmodel import Session, col, select
 from campaigns import attempt_history, forbidden_leads, in_call, lockouts, suppression_store
 from campaigns.attempt_history import Histories
 from campaigns.campaign import CampaignStatus
+from campaigns.disposition import Disposition
 from campaigns.hopper import calls_shown
 from campaigns.lead import LeadStatus
 from campaigns.leases import candidate_of
 from campaigns.rules import suppression
-from campaigns.rules.callable import RuleBook
+from campaigns.rules.callable import ATTEMPTS, RuleBook
 from campaigns.rules.candidate import Candidate
 from campaigns.rules.verdict import Verdict, allowed, forbidden, gravest
 from campaigns.slots import Slots, needed_since
@@ -34,7 +35,7 @@ HOURS_AHEAD: Final = 24
 _WHY_FINAL: Final = {
     LeadStatus.DIALING: "it is being called now",
     LeadStatus.DONE: "somebody was reached",
-    LeadStatus.EXHAUSTED: "it was tried as often as the campaign allows",
+    LeadStatus.EXHAUSTED: "its last outcome was tried as often as the campaign tries that",
     LeadStatus.DEAD: "its last outcome ended it",
     LeadStatus.SUPPRESSED: "it is on a do-not-call list",
     LeadStatus.WITHDRAWN: "it was withdrawn",
@@ -179,7 +180,12 @@ def _of_list(row: LeadListRow, now: datetime) -> Verdict:
 def _of_state(lead: LeadRow, now: datetime) -> Verdict:
     if lead.status not in _OPEN:
         last = f", last: {lead.last_disposition.value}" if lead.last_disposition is not None else ""
-        return forbidden("status", f"it is {lead.status.value}: {_WHY_FINAL[lead.status]}{last}", None)
+        why = _WHY_FINAL[lead.status]
+        if lead.put_off_by == ATTEMPTS:
+            why = "it was tried as often as the campaign allows"
+        elif lead.status is LeadStatus.EXHAUSTED and lead.last_disposition is Disposition.FAILED_OVER:
+            why = "no trunk would carry it, time and again"
+        return forbidden("status", f"it is {lead.status.value}: {why}{last}", None)
     if lead.queue is None and lead.due_at > now and lead.put_off_by is None:
         after = f" after {lead.last_disposition.value}" if lead.last_disposition is not None else ""
         return forbidden("rest", f"it rests{after}", lead.due_at)

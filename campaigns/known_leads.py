@@ -9,6 +9,7 @@ import attrs
 from sqlalchemy import ColumnElement, CompoundSelect, Select, bindparam, select
 from sqlmodel import Session, SQLModel, col
 
+from campaigns.disposition import Disposition
 from campaigns.lead import LeadStatus
 from campaigns.many import many, one_of
 from campaigns.tables import CampaignRow
@@ -38,11 +39,22 @@ class KnownByKey(Known):
     region: str | None
     fields: str
     put_off_by: str | None
+    last_disposition: Disposition | None
 
     @property
     def is_busy(self) -> bool:
         """Whether it is in a call: then its numbers stay as they are."""
         return self.status is LeadStatus.DIALING
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it is called no more because nobody has its number."""
+        return is_dead(self.status, self.last_disposition)
+
+
+def is_dead(status: LeadStatus, last_disposition: Disposition | None) -> bool:
+    """Whether a lead is called no more because nobody has its number: another one may be right."""
+    return status is LeadStatus.DEAD and last_disposition is Disposition.INVALID_NUMBER
 
 
 def known_numbers(
@@ -57,11 +69,15 @@ def known_numbers(
     return found
 
 
+_THERE: Final = _lead.c.status != LeadStatus.WITHDRAWN  # who was withdrawn may come back
+
+
 def _known_by(*where: ColumnElement[bool]) -> CompoundSelect[Any]:
     first = _lead.c.first_number
     whose = _lead.c.id, _lead.c.campaign_id, _lead.c.list_id
-    by_number = select(_lead.c.number, *whose).where(one_of(_lead.c.number, "_numbers"), first.is_(None), *where)
-    by_first = select(first, *whose).where(one_of(first, "_numbers"), first.is_not(None), *where)
+    there = _THERE, *where
+    by_number = select(_lead.c.number, *whose).where(one_of(_lead.c.number, "_numbers"), first.is_(None), *there)
+    by_first = select(first, *whose).where(one_of(first, "_numbers"), first.is_not(None), *there)
     return by_number.union_all(by_first)
 
 
@@ -87,12 +103,15 @@ def known_keys(
 _KEY_COLUMNS: Final = (
     *("external_key", "id", "campaign_id", "list_id", "status"),
     *("number", "numbers", "zones", "kind", "region", "fields", "put_off_by"),
+    "last_disposition",
 )
 
 
 def _known_by_key(where: ColumnElement[bool]) -> Select[Any]:
     key = _lead.c.external_key
-    return select(*(_lead.c[name] for name in _KEY_COLUMNS)).where(one_of(key, "_keys"), key.is_not(None), where)
+    return select(*(_lead.c[name] for name in _KEY_COLUMNS)).where(
+        one_of(key, "_keys"), key.is_not(None), _THERE, where
+    )
 
 
 # The index of keys begins with the campaign.

@@ -16,9 +16,9 @@ from sqlmodel import Session, col, select
 
 from campaigns import audit, forbidden_leads, staging, store
 from campaigns.campaign import Campaign
-from campaigns.known_leads import UniqueIn, known_keys, known_numbers
-from campaigns.lead import WITHDRAWN, LeadNumber, LeadStatus, all_numbers
-from campaigns.list_rows import LONGEST_KEY, LONGEST_LIST, PRIORITIES, StagedLead
+from campaigns.known_leads import UniqueIn, is_dead, known_keys, known_numbers
+from campaigns.lead import WITHDRAWN, LeadNumber, LeadStatus, all_numbers, zones_from_json
+from campaigns.list_rows import LONGEST_KEY, LONGEST_LIST, PRIORITIES, StagedLead, parse_moment
 from campaigns.numbers import Number, parse_number
 from campaigns.staging import Counts, Terms
 from campaigns.tables import LeadListRow, LeadRow
@@ -38,6 +38,8 @@ class LeadDetails:
     account: str | None = None
     priority: int | None = None
     timezone: str | None = None
+    consent_at: str | None = None  # ISO 8601; empty takes consent away
+    consent_evidence: str | None = None
 
 
 def add_lead(
@@ -53,7 +55,7 @@ def add_lead(
     """Add a lead to the campaign, unless its number is there; what became of it. Raises InputRefusedError."""
     row = store.get_campaign(session, campaign)
     _check_texts(details, list_name)
-    lead = _as_staged(details, store.definition_of(row))
+    lead = _as_staged(details, store.definition_of(row), now)
     _check_key_free(session, row.id or 0, details.key, None)
     watermark = staging.newest_lead(session)
     counts = staging.add_leads(session, row.id or 0, [lead], Terms(list_name, unique_in), watermark, now)
@@ -94,15 +96,24 @@ def change_lead(
     lead.external_key = details.key or lead.external_key
     lead.account = details.account or lead.account
     lead.priority = lead.priority if details.priority is None else details.priority
+    if details.consent_at is not None:
+        lead.consent_at = _consent_at(details, zones_from_json(lead.zones), definition, now)
+        lead.consent_evidence = details.consent_evidence or None
+        lead.due_at = now if lead.put_off_by is not None else lead.due_at
+    elif details.consent_evidence is not None:
+        lead.consent_evidence = details.consent_evidence or None
     busy = lead.status is LeadStatus.DIALING
     moves = bool(details.numbers) or details.timezone is not None
     if moves and not busy:
         before_numbers = all_numbers(lead)
         numbers = details.numbers or [one.number for one in before_numbers]
-        staged = _as_staged(attrs.evolve(details, numbers=numbers), definition, before_numbers)
+        staged = _as_staged(attrs.evolve(details, numbers=numbers), definition, now, before_numbers)
         if staged.number != before_numbers[0].number:
             _check_free(session, lead, staged.number, unique_in)
-        for name, value in staging.number_values(staged, lead.number, before_numbers).items():
+        values = staging.number_values(staged, lead.number, before_numbers)
+        if is_dead(lead.status, lead.last_disposition) and staging.new_numbers(lead.number, before_numbers, values):
+            values |= staging.lives_again(now)
+        for name, value in values.items():
             setattr(lead, name, value)
         if lead.put_off_by is not None:
             lead.due_at = now  # of where it is now, the rule may say otherwise
@@ -183,6 +194,9 @@ def described(lead: LeadRow) -> dict[str, Any]:
         "key": lead.external_key,
         "account": lead.account,
         "priority": lead.priority,
+        "consent_at": lead.consent_at.isoformat() if lead.consent_at else None,
+        "consent_evidence": lead.consent_evidence,
+        "status": lead.status.value,
     }
 
 
@@ -191,7 +205,9 @@ def list_name_of(session: Session, lead: LeadRow) -> str:
     return session.get_one(LeadListRow, lead.list_id).name
 
 
-def _as_staged(details: LeadDetails, campaign: Campaign, before: Sequence[LeadNumber] = ()) -> StagedLead:
+def _as_staged(
+    details: LeadDetails, campaign: Campaign, now: datetime, before: Sequence[LeadNumber] = ()
+) -> StagedLead:
     _check_zone(details.timezone)
     _check_priority(details.priority)
     numbers = {number.e164: number for number in (parse_number(text, campaign.country) for text in details.numbers)}
@@ -201,24 +217,40 @@ def _as_staged(details: LeadDetails, campaign: Campaign, before: Sequence[LeadNu
     placed = [
         [number.e164, list(_zones(number, details, known)), number.kind, number.region] for number in numbers.values()
     ]
-    for number, zones, _, _ in placed:
-        if not zones and campaign.timezone is None:
+    for number, places, _, _ in placed:
+        if not places and campaign.timezone is None:
             raise InputRefusedError(
                 f"{number} belongs to no place, so its calling hours are not known; say its timezone"
             )
-    e164, zones, kind, region = placed[0]
+    first = next(iter(numbers.values()))
+    zones = _zones(first, details, known)
     return StagedLead(
-        str(e164),
+        first.e164,
         json.dumps(zones, separators=(",", ":")),
-        region if isinstance(region, str) else None,
-        str(kind),
+        first.region,
+        first.kind,
         "[]" if len(placed) == 1 else json.dumps(placed, separators=(",", ":")),
         json.dumps({name: value for name, value in details.fields.items() if value}, ensure_ascii=False),
         external_key=details.key,
         account=details.account,
         priority=details.priority,
+        consent_at=_consent_at(details, zones, campaign, now),
+        consent_evidence=details.consent_evidence or None,
         says_zones=details.timezone is not None,
+        says_numbers=True,
     )
+
+
+def _consent_at(details: LeadDetails, zones: Sequence[str], campaign: Campaign, now: datetime) -> datetime | None:
+    """When consent was given, at the latest, wherever that was."""
+    if not details.consent_at:
+        return None
+    clocks = tuple(zones) or ((campaign.timezone,) if campaign.timezone else ())
+    moment = max((parse_moment(details.consent_at, (zone,)) for zone in clocks), default=None)
+    moment = moment or parse_moment(details.consent_at, ())
+    if moment > now:
+        raise InputRefusedError(f"{details.consent_at!r} is a consent that lies in the future")
+    return moment
 
 
 def _zones(number: Number, details: LeadDetails, known: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

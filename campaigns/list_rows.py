@@ -47,6 +47,7 @@ class StagedLead(msgspec.Struct, array_like=True, frozen=True, gc=False):
     # Whether the list itself says so, and it was not only taken from the number.
     says_zones: bool = False
     says_region: bool = False
+    says_numbers: bool = False  # whether it has a column for further ones
 
 
 class Refusal(msgspec.Struct, array_like=True, frozen=True):
@@ -197,7 +198,7 @@ class RowReader:
         )
         says_zones, says_region = bool(where.zones), where.region is not None
         if not self._more:
-            return StagedLead(*lead, says_zones=says_zones, says_region=says_region)
+            return StagedLead(*lead, says_zones=says_zones, says_region=says_region, says_numbers=self._several)
         place = zones or ((self._task.timezone,) if self._task.timezone else ())
         return StagedLead(
             *lead,
@@ -209,6 +210,7 @@ class RowReader:
             list_name=self._text(cells, "list", LONGEST_LIST),
             says_zones=says_zones,
             says_region=says_region,
+            says_numbers=self._several,
         )
 
     def _number(self, value: str, where: _Where) -> Number:

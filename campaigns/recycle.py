@@ -84,7 +84,8 @@ class NextStep:
     """What becomes of a lead: `due_at` is set exactly when `status` is WAITING; `reason` is for a person to read.
 
     `number` has its turn, if the lead still has it then; None: the same as before. `queue_urgent`: before all others,
-    because it was its turn already. `callback_at` is set while a call-back is promised, and `callback_agent` if by
+    because it was its turn already. `by_attempts`: it has been tried as often as the campaign tries any lead.
+    `callback_at` is set while a call-back is promised, and `callback_agent` if by
     that agent in person. `rest` is what the number is to have from all calls on behalf of the seller.
     """
 
@@ -97,6 +98,7 @@ class NextStep:
     callback_at: datetime | None = None
     callback_agent: str | None = None
     rest: Rest | None = None
+    by_attempts: bool = False
 
     def to_value(self) -> dict[str, object]:
         """The step in values that JSON knows."""
@@ -110,6 +112,7 @@ class NextStep:
             "callback_at": _text(self.callback_at),
             "callback_agent": self.callback_agent,
             "rest": self.rest.to_value() if self.rest is not None else None,
+            "by_attempts": self.by_attempts,
         }
 
     @staticmethod
@@ -125,6 +128,7 @@ class NextStep:
             callback_at=_moment(value.get("callback_at")),
             callback_agent=value.get("callback_agent"),
             rest=Rest.from_value(value["rest"]) if value.get("rest") else None,
+            by_attempts=value.get("by_attempts", False),
         )
 
 
@@ -313,7 +317,8 @@ def _again(rule: _Rule, history: History, turn: Turn, campaign: Campaign, now: d
         history = attrs.evolve(history, callback_tries=0)
     reason = f"{rule.name} on attempt {attempts_made} of {allowed}"
     if attempts_made >= allowed:
-        return NextStep(LeadStatus.EXHAUSTED, None, reason, number=_number(turn, number_no), history=history)
+        number = _number(turn, number_no)
+        return NextStep(LeadStatus.EXHAUSTED, None, reason, number=number, history=history, by_attempts=True)
     if 0 < rule.most <= history.tries[rule.name]:
         reason = f"{rule.name} as often as the campaign tries it, {rule.most}"
         return NextStep(LeadStatus.EXHAUSTED, None, reason, number=_number(turn, number_no), history=history)

@@ -29,7 +29,15 @@ from sqlmodel import Session, SQLModel, col
 from campaigns import advisory_locks, forbidden_leads, lead_lists, store, suppression_store
 from campaigns.advisory_locks import Lock
 from campaigns.known_leads import KnownByKey, UniqueIn, known_keys, known_numbers
-from campaigns.lead import LeadNumber, LeadStatus, Queue, all_numbers, number_columns, numbers_to_json
+from campaigns.lead import (
+    LeadNumber,
+    LeadStatus,
+    Queue,
+    all_numbers,
+    number_columns,
+    numbers_from_json,
+    numbers_to_json,
+)
 from campaigns.list_rows import StagedLead, unpack
 from campaigns.tables import CampaignRow, ImportRow, SuppressionRow
 from dialer.errors import InputRefusedError
@@ -62,6 +70,7 @@ class Counts:
     duplicates_elsewhere: int = 0  # in other campaigns
     suppressed: int = 0
     numbers_kept: int = 0  # of leads that were updated during a call
+    over: int = 0  # of those updated, leads that are not called any more
 
     @property
     def leads(self) -> int:
@@ -402,7 +411,7 @@ def _sorted_by_key(
 ) -> tuple[list[_Placed], Counts, list[_Update]]:
     """Who is new, and what is to be changed of those who are known; of two rows with one key the last counts."""
     latest: dict[tuple[int, str], _Placed] = {}
-    in_list = updated = elsewhere = numbers_kept = 0
+    in_list = updated = elsewhere = numbers_kept = over = 0
     for list_id, lead in placed:
         key = (list_id if terms.unique_in == "list" else 0, lead.external_key or "")
         in_list += key in latest
@@ -413,8 +422,10 @@ def _sorted_by_key(
         found = [one for one in known.get(external_key, ()) if not scope or one.list_id == scope]
         mine = [one for one in found if one.campaign_id == campaign_row_id]
         for one in mine:
-            updates.append(_update_of(one, lead, now))
+            update = _update_of(one, lead, now)
+            updates.append(update)
             numbers_kept += one.is_busy
+            over += one.status in _OVER and "status" not in update.values
         if not found:
             new.append((list_id, lead))
         elif not mine:
@@ -424,7 +435,11 @@ def _sorted_by_key(
         else:
             updated += 1
     counts = Counts(
-        updated=updated, duplicates_in_list=in_list, duplicates_elsewhere=elsewhere, numbers_kept=numbers_kept
+        updated=updated,
+        duplicates_in_list=in_list,
+        duplicates_elsewhere=elsewhere,
+        numbers_kept=numbers_kept,
+        over=over,
     )
     return new, counts, updates
 
@@ -438,6 +453,9 @@ class _Update:
     other_numbers: bool
 
 
+# Who was reached, or tried in vain, may ask for a call.
+_OVER: Final = (LeadStatus.DONE, LeadStatus.DEAD, LeadStatus.EXHAUSTED)
+_MAY_BE_CALLED_BACK: Final = (LeadStatus.NEW, LeadStatus.WAITING, LeadStatus.DONE, LeadStatus.EXHAUSTED)
 _DETAILS: Final = ("account", "priority", "consent_at", "consent_evidence")
 
 
@@ -455,11 +473,26 @@ def _update_of(known: KnownByKey, lead: StagedLead, now: datetime) -> _Update:
         values |= number_values(lead, known.number, before)
         if known.put_off_by is not None:
             values["due_at"] = now  # a rule has put it off; of where it is now, the rule may say otherwise
-        if lead.callback_at is not None and known.status in (LeadStatus.NEW, LeadStatus.WAITING):
-            promised = {"callback_at": lead.callback_at, "due_at": lead.callback_at}
+        if lead.callback_at is not None and known.status in _MAY_BE_CALLED_BACK:
+            status = known.status if known.status is LeadStatus.NEW else LeadStatus.WAITING
+            promised = {"callback_at": lead.callback_at, "due_at": lead.callback_at, "status": status}
             values |= {**promised, "queue": None, "put_off_by": None}
-    others = [one.number for one in before] != [one.number for one in all_numbers(lead)]
+    others = not known.is_busy and new_numbers(known.number, before, values)
+    if others and known.is_dead:
+        values |= lives_again(now)
     return _Update(known.id, {**values, "updated_at": now}, others)
+
+
+def new_numbers(current: str, before: Sequence[LeadNumber], values: Mapping[str, object]) -> bool:
+    """Whether the `values` of `number_values` bring a lead a number that it did not have before."""
+    several = numbers_from_json(str(values["numbers"]))
+    after = {one.number for one in several} or {str(values["number"])}
+    return bool(after - {one.number for one in before} - {current})
+
+
+def lives_again(now: datetime) -> dict[str, object]:
+    """The columns of a lead that had no number that anybody has, and has got one."""
+    return {"status": LeadStatus.WAITING, "queue": None, "due_at": now, "put_off_by": None}
 
 
 def number_values(lead: StagedLead, current: str, before: Sequence[LeadNumber]) -> dict[str, object]:
@@ -469,14 +502,22 @@ def number_values(lead: StagedLead, current: str, before: Sequence[LeadNumber]) 
     number: another list has said it.
     """
     known = {one.number: one for one in before}
-    numbers = [_where_it_was(one, known.get(one.number), lead) for one in all_numbers(lead)]
+    told = _in_its_place(all_numbers(lead), before) if not lead.says_numbers else all_numbers(lead)
+    numbers = [_where_it_was(one, known.get(one.number), lead) for one in told]
     place = next((place for place, one in enumerate(numbers) if one.number == current), 0)
     several = len(numbers) > 1
     return {
         **number_columns(place, numbers[place]),
         "numbers": numbers_to_json(numbers) if several else "[]",
-        "first_number": lead.number if several else None,
+        "first_number": numbers[0].number if several else None,
     }
+
+
+def _in_its_place(told: Sequence[LeadNumber], before: Sequence[LeadNumber]) -> Sequence[LeadNumber]:
+    """The numbers of a lead of which a list says only the first: the others stay."""
+    if any(one.number == told[0].number for one in before):
+        return [told[0] if one.number == told[0].number else one for one in before]
+    return [*told, *before[1:]]
 
 
 def _where_it_was(number: LeadNumber, before: LeadNumber | None, lead: StagedLead) -> LeadNumber:

@@ -7,7 +7,7 @@ commit. What they return can be used after the session has ended.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
@@ -20,8 +20,9 @@ from campaigns.abandonment_counts import count_call
 from campaigns.campaign import Campaign, CampaignStatus, dump, load
 from campaigns.disposition import UNCOUNTED, Disposition
 from campaigns.lead import WITHDRAWN, LeadStatus, Queue, number_columns, numbers_from_json
-from campaigns.recycle import NextStep
+from campaigns.recycle import NextStep, round_rest
 from campaigns.rules.callable import ATTEMPTS, RuleBook
+from campaigns.setting_types import NEVER
 from campaigns.tables import (
     RESTING,
     AgentLoginRow,
@@ -120,26 +121,36 @@ RECONSIDERED: Final = 2_000  # leads in one transaction: some 20 ms of the write
 def reconsider(session: Session, campaign_row_id: int, now: datetime, *, suppressed: bool = False) -> int:
     """Let the hopper look again at leads that a rule has put off, in a chunk; how many. None are left at 0.
 
-    Those that a lower `max_attempts` has ended are among them, and with `suppressed` those on do-not-call lists,
-    which may have been somebody else's. Leads that rest after an attempt keep the moment they rest for: it is the
-    outcome's own.
+    Those that `max_attempts` has ended, now it is higher, are among them, and with `suppressed` those on do-not-call
+    lists, which may have been somebody else's. Leads that rest after an attempt keep the moment they rest for: it is
+    the outcome's own.
     """
     mine = LeadRow.campaign_id == campaign_row_id
-    most = definition_of(session.get_one(CampaignRow, campaign_row_id)).retries.max_attempts
+    campaign = definition_of(session.get_one(CampaignRow, campaign_row_id))
     put_off = text(RESTING), LeadRow.due_at > now, col(LeadRow.put_off_by).is_not(None)
     ids = _some(session, mine, *put_off)
     if ids:
         look_again(session, ids, now)
         return len(ids)
-    ended = LeadRow.status == LeadStatus.EXHAUSTED, LeadRow.put_off_by == ATTEMPTS, LeadRow.attempts < most
-    ids = _some(session, mine, *ended)
+    ended = LeadRow.status == LeadStatus.EXHAUSTED, LeadRow.put_off_by == ATTEMPTS
+    ids = _some(session, mine, *ended, LeadRow.attempts < campaign.retries.max_attempts)
     if ids:
-        again = {"status": LeadStatus.WAITING, "put_off_by": None, "due_at": now, "updated_at": now}
-        session.connection().execute(update(_lead).where(_lead.c.id.in_(ids)).values(again))
+        _try_again(session, ids, campaign, now)
     elif suppressed:
         ids = _some(session, mine, LeadRow.status == LeadStatus.SUPPRESSED)
         forbidden_leads.look_again(session, ids, now)
     return len(ids)
+
+
+def _try_again(session: Session, ids: Sequence[int], campaign: Campaign, now: datetime) -> None:
+    """Leads that were tried as often as the campaign tried any rest as after their last outcome, and go on."""
+    ended = select(_lead.c.last_disposition, _lead.c.last_called_at).where(_lead.c.id.in_(ids)).distinct()
+    for disposition, called_at in session.connection().execute(ended).all():
+        rest = round_rest(disposition, campaign)
+        due_at = now if called_at is None or rest == NEVER else max(now, called_at + timedelta(seconds=rest))
+        alike = _lead.c.id.in_(ids), _lead.c.last_called_at == called_at, _lead.c.last_disposition == disposition
+        again = {"status": LeadStatus.WAITING, "put_off_by": None, "due_at": due_at, "updated_at": now}
+        session.connection().execute(update(_lead).where(*alike).values(again))
 
 
 def put_off_by(session: Session, rules: Collection[str]) -> Sequence[int]:
@@ -287,7 +298,7 @@ _STEP_LEAD = (
     .values(
         status=case((_withdrawn, LeadStatus.WITHDRAWN.value), else_=bindparam("_status", type_=String)),
         queue=case((_withdrawn, None), else_=bindparam("_queue", type_=SmallInteger)),
-        put_off_by=None,
+        put_off_by=case((_withdrawn, None), else_=bindparam("_ended_by", type_=String)),
         attempts=_lead.c.attempts - bindparam("_uncounted"),
         due_at=bindparam("_due_at"),
         last_disposition=bindparam("_disposition"),
@@ -348,6 +359,7 @@ def step_lead(
             "_id": lead_id,
             "_status": step.status.value,
             "_queue": Queue.URGENT.value if step.queue_urgent else None,
+            "_ended_by": ATTEMPTS if step.by_attempts else None,
             "_uncounted": uncounted,
             "_due_at": step.due_at or now,
             "_disposition": disposition,

@@ -163,6 +163,7 @@ def _import_json(report: Any) -> dict[str, Any]:
         "duplicates_elsewhere": counts.duplicates_elsewhere,
         "suppressed": counts.suppressed,
         "numbers_kept": counts.numbers_kept,
+        "over": counts.over,
         "refused_rows": report.refused_rows,
         "refused": [{"line": one.line, "value": one.value, "reason": one.reason} for one in report.refused],
         "refused_file": None if report.refused_file is None else str(report.refused_file),
@@ -190,6 +191,8 @@ def _import_text(file: Path, report: Any) -> str:
         lines.append(text.replace("leads added", "leads would be added").replace("changed", "would be changed"))
     if counts.suppressed:
         lines.append(f"{counts.suppressed} of them are on a do-not-call list and will not be called")
+    if counts.over:
+        lines.append(f"{counts.over} of those changed are over, and are not called")
     if counts.numbers_kept:
         lines.append(f"{counts.numbers_kept} of those changed are in a call, and keep the numbers they had")
     lines += [f"{number} rows: {note}" for note, number in report.notes.items()]
@@ -270,6 +273,10 @@ FieldOption = Annotated[list[str] | None, typer.Option("--field", help="NAME=VAL
 KeyOption = Annotated[str | None, typer.Option("--key", help="The lead's external key.")]
 AccountOption = Annotated[str | None, typer.Option("--account", help="Whom it belongs to, with other leads.")]
 PriorityOption = Annotated[int | None, typer.Option("--priority", help="Within its list the higher is called first.")]
+ConsentOption = Annotated[
+    str | None, typer.Option("--consent-at", help='When consent was given, like 2026-11-02 10:30; "" takes it away.')
+]
+EvidenceOption = Annotated[str | None, typer.Option("--consent-evidence", help="Where it can be seen.")]
 ZoneOption = Annotated[str | None, typer.Option("--timezone", help="Where it is, if its number does not say so.")]
 WhichArgument = Annotated[str | None, typer.Argument(help="Its number, or its id of up to six digits.")]
 IdOption = Annotated[int | None, typer.Option("--id", help="The lead's id, of any length.")]
@@ -296,12 +303,16 @@ def leads_add(
     account: AccountOption = None,
     priority: PriorityOption = None,
     timezone: ZoneOption = None,
+    consent_at: ConsentOption = None,
+    consent_evidence: EvidenceOption = None,
     unique_in: UniqueOption = "campaign",
 ) -> None:
     """Add one lead to a campaign; it may be called at once."""
     from campaigns.lead_changes import LeadDetails, add_lead
 
-    details = LeadDetails(number or (), _fields(field), key, account, priority, timezone)
+    details = LeadDetails(
+        number or (), _fields(field), key, account, priority, timezone, consent_at, consent_evidence
+    )
     settings = load_settings(config)
     counts = write(
         settings,
@@ -336,13 +347,17 @@ def leads_change(
     account: AccountOption = None,
     priority: PriorityOption = None,
     timezone: ZoneOption = None,
+    consent_at: ConsentOption = None,
+    consent_evidence: EvidenceOption = None,
     unique_in: UniqueOption = "campaign",
 ) -> None:
     """Change what is said of a lead. Numbers given take the place of all it has; of one in a call they stay."""
     from campaigns.find_leads import MOST_SHOWN, Named, find_leads
     from campaigns.lead_changes import LeadDetails, change_lead, locked_leads
 
-    details = LeadDetails(number or (), _fields(field), key, account, priority, timezone)
+    details = LeadDetails(
+        number or (), _fields(field), key, account, priority, timezone, consent_at, consent_evidence
+    )
     settings = load_settings(config)
 
     named = Named(which, lead_id, of_key)
@@ -353,13 +368,15 @@ def leads_change(
         if len(ids) > 1:
             shown = ", ".join(map(str, ids[:MOST_SHOWN])) + (", …" if len(ids) > MOST_SHOWN else "")
             raise InputRefusedError(f"{len(ids)} leads are meant; say which by its id: {shown}")
-        moved = await database.write(
-            lambda session: change_lead(
-                session, campaign, locked_leads(session, ids)[0], details, unique_in=unique_in, who=who, now=now
-            )
-        )
-        stays = "" if moved else ", but it is in a call: its numbers, and where they are, stay"
-        return f"lead {ids[0]}: changed{stays}"
+
+        def work(session: Session) -> str:
+            (lead,) = locked_leads(session, ids)
+            moved = change_lead(session, campaign, lead, details, unique_in=unique_in, who=who, now=now)
+            if lead.status not in (LeadStatus.NEW, LeadStatus.WAITING, LeadStatus.DIALING):
+                return f", but it is {lead.status.value}: it is not called"
+            return "" if moved else ", but it is in a call: its numbers, and where they are, stay"
+
+        return f"lead {ids[0]}: changed{await database.write(work)}"
 
     typer.echo(f"{in_database(settings, change)}{tell_daemon(settings)}")
 
