@@ -453,9 +453,7 @@ class _Update:
     other_numbers: bool
 
 
-# Who was reached, or tried in vain, may ask for a call.
 _OVER: Final = (LeadStatus.DONE, LeadStatus.DEAD, LeadStatus.EXHAUSTED)
-_MAY_BE_CALLED_BACK: Final = (LeadStatus.NEW, LeadStatus.WAITING, LeadStatus.DONE, LeadStatus.EXHAUSTED)
 _DETAILS: Final = ("account", "priority", "consent_at", "consent_evidence")
 
 
@@ -473,7 +471,7 @@ def _update_of(known: KnownByKey, lead: StagedLead, now: datetime) -> _Update:
         values |= number_values(lead, known.number, before)
         if known.put_off_by is not None:
             values["due_at"] = now  # a rule has put it off; of where it is now, the rule may say otherwise
-        if lead.callback_at is not None and known.status in _MAY_BE_CALLED_BACK:
+        if lead.callback_at is not None and _may_be_called_back(known, lead.callback_at, now):
             status = known.status if known.status is LeadStatus.NEW else LeadStatus.WAITING
             promised = {"callback_at": lead.callback_at, "due_at": lead.callback_at, "status": status}
             values |= {**promised, "queue": None, "put_off_by": None}
@@ -481,6 +479,13 @@ def _update_of(known: KnownByKey, lead: StagedLead, now: datetime) -> _Update:
     if others and known.is_dead:
         values |= lives_again(now)
     return _Update(known.id, {**values, "updated_at": now}, others)
+
+
+def _may_be_called_back(known: KnownByKey, callback_at: datetime, now: datetime) -> bool:
+    """Who was reached, or tried in vain, may ask for another call; a list of yesterday asks for none again."""
+    if known.status in (LeadStatus.DONE, LeadStatus.EXHAUSTED):
+        return callback_at > now
+    return known.status in (LeadStatus.NEW, LeadStatus.WAITING)
 
 
 def new_numbers(current: str, before: Sequence[LeadNumber], values: Mapping[str, object]) -> bool:

@@ -477,7 +477,7 @@ async def test_by_key_leads_are_changed_but_never_their_status(database: Databas
     report = await bring_in(
         database, path, "id,number,name\nk1,3055550100,Anna\nk3,2125550103,New\nk3,2125550104,Newer\n", by="key"
     )
-    assert report.counts == Counts(added=1, updated=1, duplicates_in_list=1)
+    assert report.counts == Counts(added=1, updated=1, duplicates_in_list=1, over=1)
     after = await leads(database)
     assert (after[0].id, after[0].number, after[0].region) == (one.id, "+13055550100", "US-FL")
     assert (json.loads(after[0].fields), after[0].priority, after[0].account) == ({"name": "Anna"}, 5, "A1")
@@ -527,14 +527,18 @@ async def test_by_key_a_list_that_names_no_place_leaves_leads_where_they_were(da
 
 async def test_by_key_a_call_back_is_promised_to_a_lead_that_is_there(database: Database, path: Path) -> None:
     await fill(database, 0)
-    await bring_in(database, path, "id,number\nk1,2125550100\nk2,2125550101\n", by="key")
-    await database.write(lambda s: s.execute(text("UPDATE lead SET status = 'done', queue = NULL WHERE id = 2")))
-    content = "id,number,callback_at\nk1,2125550100,2026-12-01 14:30\nk2,2125550101,2026-12-01 14:30\n"
+    await bring_in(database, path, "id,number\nk1,2125550100\nk2,2125550101\nk3,2125550102\n", by="key")
+    await database.write(lambda s: s.execute(text("UPDATE lead SET status = 'done', queue = NULL WHERE id > 1")))
+    content = (
+        "id,number,callback_at\nk1,2125550100,2026-12-01 14:30\nk2,2125550101,2026-12-01 14:30\n"
+        "k3,2125550102,2026-11-20 14:30\n"
+    )
     await bring_in(database, path, content, by="key")
-    one, two = await leads(database)
+    one, two, three = await leads(database)
     moment = datetime(2026, 12, 1, 19, 30, tzinfo=UTC)
     assert (one.callback_at, one.due_at, one.queue, one.status) == (moment, moment, None, LeadStatus.NEW)
-    assert (two.callback_at, two.status) == (None, LeadStatus.DONE)
+    assert (two.callback_at, two.due_at, two.queue, two.status) == (moment, moment, None, LeadStatus.WAITING)
+    assert (three.callback_at, three.status) == (None, LeadStatus.DONE)  # it is over: the list is of yesterday
     await bring_in(database, path, "id,number\nk1,2125550100\n", by="key")  # it says nothing of it
     assert (await leads(database))[0].callback_at == moment
 
