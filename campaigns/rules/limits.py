@@ -101,3 +101,5 @@ class Exempt(Settings):
     """Why phones may ring shorter."""
     caller_id: Text = ""
     """Why no caller id of its own is needed."""
+    opt_out: Text = ""
+    """Why people need no key with which they end such calls."""

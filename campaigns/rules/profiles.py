@@ -47,6 +47,7 @@ class Sources(Settings):
     connect_seconds: Source | None = None
     ring_seconds: Source | None = None
     caller_id: Source | None = None
+    opt_out: Source | None = None
 
 
 class Profile(Settings):
@@ -82,6 +83,8 @@ class Profile(Settings):
     """Seconds for which a phone must be left to ring."""
     caller_id: bool = False
     """Whether they must see a number at which the caller can be reached."""
+    opt_out: bool = False
+    """Whether they must have a key with which they end such calls for good, wherever a message is played to them."""
     sources: Sources = Sources()
     """Where all this is from."""
 
@@ -98,6 +101,7 @@ class Profile(Settings):
             "connect_seconds": self.most_connect_seconds is not None,
             "ring_seconds": self.least_ring_seconds is not None,
             "caller_id": self.caller_id,
+            "opt_out": self.opt_out,
         }
         return {rule for rule, is_there in has.items() if is_there}
 
@@ -129,6 +133,7 @@ _RULE_OF = {
     "most_connect_seconds": "connect_seconds",
     "least_ring_seconds": "ring_seconds",
     "caller_id": "caller_id",
+    "opt_out": "opt_out",
 }
 
 
@@ -173,6 +178,11 @@ def breaches(campaign: Campaign) -> Iterator[str]:
         yield breach("ring_seconds", "ring_seconds", campaign.ring_seconds, f"{ring} at least")
     if profile.caller_id and campaign.caller_id is None:
         yield breach("caller_id", "caller_id", "none", "a number at which the caller can be reached")
+    is_broadcast = campaign.mode == "broadcast"
+    key = campaign.message_keys.opt_out if is_broadcast else campaign.abandoned_opt_out
+    if profile.opt_out and not key:
+        setting = "message_keys.opt_out" if is_broadcast else "abandoned_opt_out"
+        yield breach(setting, "opt_out", '""', "a key")
 
 
 def unknown_exemptions(campaign: Campaign) -> Iterator[str]:

@@ -118,6 +118,15 @@ def test_a_campaign_may_be_tighter_than_its_profile() -> None:
             ],
         ),
         ('profile = "ca"\ncaller_id = "12"\nabandon_limit_percent = 6', ["should be 5 at most"]),
+        (
+            'profile = "us_tsr"\ncaller_id = "12"\nabandoned_opt_out = ""',
+            ['abandoned_opt_out = "": should be a key under the profile us_tsr (16 CFR 310.4(b)(1)(v)(B)(ii)'],
+        ),
+        (
+            'profile = "us_fl"\ncaller_id = "12"\nmode = "broadcast"\nmessage = "silence_stream://9"\n'
+            'message_keys = { opt_out = "" }',
+            ['message_keys.opt_out = "": should be a key'],
+        ),
         ('profile = "de"', ["'us_tsr', 'us_fl', 'uk', 'cn', 'fr', 'ca' or 'none'"]),
         ('exempt = { calling_hours = "B2B" }', ['exempt.calling_hours = "B2B": the profile none has no such rule']),
         (
