@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -33,7 +34,7 @@ from dialer.command_line import (
     write,
 )
 from dialer.errors import InputRefusedError
-from dialer.settings import load_settings
+from dialer.settings import Settings, load_settings
 from dialer.text_table import as_text, safe_cell, text_table
 
 __all__ = ["leads_app", "list_app"]
@@ -309,29 +310,38 @@ def leads_add(
 ) -> None:
     """Add one lead to a campaign; it may be called at once."""
     from campaigns.lead_changes import LeadDetails, add_lead
+    from campaigns.staging import Counts
 
     details = LeadDetails(
         number or (), _fields(field), key, account, priority, timezone, consent_at, consent_evidence
     )
-    settings = load_settings(config)
-    counts = write(
-        settings,
-        lambda session: add_lead(
-            session,
-            campaign,
-            details,
-            list_name=list_name,
-            unique_in=unique_in,
-            who=audit.this_person(),
-            now=right_now(),
-        ),
-    )
+    settings, who, now = load_settings(config), audit.this_person(), right_now()
+
+    def work(session: Session) -> tuple[Counts, str]:
+        counts = add_lead(session, campaign, details, list_name=list_name, unique_in=unique_in, who=who, now=now)
+        return counts, _never_called(session, settings, now) if counts.added else ""
+
+    counts, never = write(settings, work)
     if not counts.added:
         raise InputRefusedError(
             f"the number is there already; --unique-in says where it may be once (now {unique_in})"
         )
     text = "added" if not counts.suppressed else "added, but it is on a do-not-call list and will not be called"
+    if never and not counts.suppressed:
+        text = f"added, but it is not called as things stand: {never}"
     typer.echo(f"campaign {campaign}: {text}{tell_daemon(settings)}")
+
+
+def _never_called(session: Session, settings: Settings, now: datetime) -> str:
+    """What stands against the lead just added, but for what passes with time, or with the start of its campaign."""
+    from campaigns.explain import explain
+    from campaigns.staging import newest_lead
+    from campaigns.tables import LeadRow
+
+    lead = session.get_one(LeadRow, newest_lead(session))
+    trunks = {one.name: one.trunk() for one in settings.gateway}
+    of_lead = (each for each in explain(session, lead, trunks, now).verdicts if each.rule not in ("campaign", "list"))
+    return "; ".join(each.reason for each in of_lead if not each.allowed and each.allowed_at is None)
 
 
 @leads_app.command("change")

@@ -129,3 +129,19 @@ def test_lists_are_shown_and_set(config: Path, tmp_path: Path) -> None:
     assert "1 new" in shown
     wrong = dialer("list", "set", "other", *SPRING, "--weight", "2", config=config)
     assert (wrong.returncode, "it has 'leads'" in wrong.stderr) == (65, True)
+
+
+def test_a_lead_is_added_and_changed_with_a_word_of_what_stands_against_it(config: Path, tmp_path: Path) -> None:
+    asks = write_campaign(tmp_path, name='"asks"', consent='"written"')
+    dialer("campaign", "add", str(asks), config=config)
+    of = ("--campaign", "asks")
+    added = dialer("leads", "add", *of, "--number", "3055550100", config=config).stdout
+    assert added.startswith("campaign asks: added, but it is not called as things stand: ")
+    assert "consent" in added
+    given = ("--consent-at", "2026-11-02", "--consent-evidence", "form 7")
+    assert dialer("leads", "change", "3055550100", *of, *given, config=config).stdout.startswith("lead 1: changed (")
+    added = dialer("leads", "add", *of, "--number", "3055550101", *given, config=config).stdout
+    assert added.startswith("campaign asks: added (")
+    dialer("leads", "withdraw", "3055550101", *of, config=config)
+    changed = dialer("leads", "change", "3055550101", *of, "--field", "city=Rome", config=config).stdout
+    assert changed.startswith("lead 2: changed, but it is withdrawn: it is not called")
