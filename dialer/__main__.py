@@ -421,7 +421,7 @@ def report_abandonment(
 def simulator(
     port: Annotated[int, typer.Option(help="0 for any free one.")] = 8021,
     host: str = "127.0.0.1",
-    scenario: Annotated[Path | None, typer.Option(help="A TOML file; see the simulator's documentation.")] = None,
+    scenario: Annotated[Path | None, typer.Option(help="A TOML file, like config/scenario.toml.")] = None,
     seed: int = 1,
 ) -> None:
     """Run a simulated FreeSWITCH: event socket, phones, carriers and callers, no sound."""

@@ -15,6 +15,7 @@ from dialer.settings import (
     SwitchSettings,
     load_settings,
 )
+from dialer.simulator.scenario import Gateway, Scenario, load_scenario
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,6 +37,16 @@ def test_the_sample_configuration_is_good_and_shows_every_default() -> None:
         for key in section.model_fields:
             shown = (f"\n{key} = ", f"\n# {key} = ", f".{key}]]\n")
             assert any(one in text for one in shown), f"{section.__name__}.{key} is not shown"
+
+
+def test_the_sample_scenario_is_good_and_shows_the_defaults() -> None:
+    told = load_scenario(ROOT / "config" / "scenario.toml")
+    carrier, default = told.gateways["carrier_a"], Gateway()
+    own = {"mix": default.mix, "scripts": default.scripts}
+    assert carrier.model_copy(update=own) == default
+    assert carrier.mix != default.mix
+    plain = {"gateways": Scenario().gateways, "faults": Scenario().faults}
+    assert told.model_copy(update=plain) == Scenario()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "freeswitch").glob("*.xml")), ids=lambda path: path.name)
