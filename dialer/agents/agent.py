@@ -72,9 +72,11 @@ def state_of(agent: Agent) -> AgentState:
         return AgentState.ON_CALL
     if agent.wrap_until_ms:
         return AgentState.WRAP_UP
+    if agent.wants is Wants.PAUSE:  # whose phone need not be up: it is rung when they are ready again
+        return AgentState.PAUSED
     if agent.phones is Phones.NAILED_UP and not (agent.leg and agent.leg_switch == agent.switch):
         return AgentState.OFFLINE
-    return AgentState.PAUSED if agent.wants is Wants.PAUSE else AgentState.IDLE
+    return AgentState.IDLE
 
 
 _NUMBERS = (

@@ -38,8 +38,8 @@ local function state_of(a)
   if tonumber(a.other_calls or '0') > 0 then return 'on_call' end
   if tonumber(a.wrap_until_ms or '0') > 0 then return 'wrap_up' end
   local leg_here = (a.leg or '') ~= '' and a.leg_switch == a.switch
-  if (a.phones or 'nailed_up') == 'nailed_up' and not leg_here then return 'offline' end
-  return a.wants == 'pause' and 'paused' or 'idle'
+  if a.wants == 'pause' then return 'paused' end
+  return (a.phones or 'nailed_up') == 'nailed_up' and not leg_here and 'offline' or 'idle'
 end
 
 local function facts(extension)
