@@ -30,6 +30,7 @@ def status(pacing: dict[str, Any] | None) -> dict[str, Any]:
         "metrics": {},
         "database_trouble": "",
         "clock_trouble": "",
+        "not_known": [],
         "left_open": {},
     }
 
