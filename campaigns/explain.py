@@ -14,8 +14,9 @@ from typing import Final
 import attrs
 from sqlmodel import Session, col, select
 
-from campaigns import attempt_history, forbidden_leads, in_call, lockouts, suppression_store
+from campaigns import attempt_history, called_numbers, forbidden_leads, suppression_store
 from campaigns.attempt_history import Histories
+from campaigns.called_numbers import NOTHING, in_call
 from campaigns.campaign import CampaignStatus
 from campaigns.disposition import Disposition
 from campaigns.hopper import calls_shown
@@ -23,7 +24,7 @@ from campaigns.lead import LeadStatus
 from campaigns.leases import candidate_of
 from campaigns.rules import suppression
 from campaigns.rules.callable import ATTEMPTS, RuleBook
-from campaigns.rules.candidate import Candidate
+from campaigns.rules.candidate import Candidate, PastCall, SuppressionEntry
 from campaigns.rules.verdict import Verdict, allowed, forbidden, gravest
 from campaigns.slots import Slots, needed_since
 from campaigns.store import definition_of
@@ -68,6 +69,17 @@ def explain(session: Session, lead: LeadRow, trunks: Mapping[str, Trunk], now: d
     return Explanation(campaign_row.name, list_row.name, lead, verdicts, judge.agreed(candidate, answer))
 
 
+@attrs.frozen
+class _Facts:
+    """What rules are told of a lead by one of its numbers; `calls` are the number's, the lead's and the account's."""
+
+    candidate: Candidate
+    calls: Sequence[PastCall]
+    calls_to_number: Sequence[PastCall]
+    entries: Sequence[SuppressionEntry]
+    is_in_call: bool
+
+
 class _Judge:
     """All rules and trunks of one campaign at one moment, as the hopper would ask them."""
 
@@ -82,60 +94,60 @@ class _Judge:
         self._since = _since(self.book, self._mine, now)
         self._places: dict[tuple[tuple[str, ...], str | None], Verdict] = {}
 
-    def candidates(self, leads: Sequence[LeadRow]) -> Sequence[Candidate]:
-        """The leads as rules are told of them."""
-        return self._told_of_lockouts([candidate_of(lead.id or 0, lead) for lead in leads])
-
-    def _told_of_lockouts(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-        left = lockouts.left_alone(self._session, self.book, [one.number for one in candidates], self._now)
-        return [left[one.number].told_to(one) if one.number in left else one for one in candidates]
-
-    def histories(self, candidates: Sequence[Candidate]) -> Histories:
-        """The past calls that rules ask for."""
-        return Histories() if self._since is None else attempt_history.of(self._session, candidates, self._since)
+    def facts(self, candidates: Sequence[Candidate]) -> list[_Facts]:
+        """What rules are told of each of `candidates`, found for all of them at once."""
+        session, numbers = self._session, [one.number for one in candidates]
+        called = called_numbers.called(session, self.book, numbers, self._now)
+        histories = Histories() if self._since is None else attempt_history.of(session, candidates, self._since)
+        entries = suppression_store.entries_for(session, numbers)
+        return [
+            _Facts(
+                called.get(one.number, NOTHING).told_to(one),
+                histories.of(one),
+                histories.to_number(one.number),
+                entries.get(one.number, ()),
+                called.get(one.number, NOTHING).in_call,
+            )
+            for one in candidates
+        ]
 
     def ask(self, lead: LeadRow) -> tuple[Candidate, list[Verdict]]:
         """The lead with the number that it would be called by; every rule's word on it, and the trunks' together."""
-        (candidate,), now = self.candidates([lead]), self._now
-        entries = suppression_store.entries_for(self._session, [lead.number]).get(lead.number, ())
-        histories = self.histories([candidate])
+        now, of_lead = self._now, candidate_of(lead.id or 0, lead)
+        (facts,) = self.facts([of_lead])
         said: list[Verdict] = []
-        is_listed = self.book.verdict(candidate, histories.of(candidate), entries, now).rule == suppression.RULE
-        is_carried = self.is_carried(lead)
+        is_listed = self.book.verdict(facts.candidate, facts.calls, facts.entries, now).rule == suppression.RULE
         other = None
-        if is_listed or not is_carried:
+        if is_listed or not self.is_carried(lead):
             may_carry = self._slots.may_carry
             other = forbidden_leads.goes_on_with(self._session, self.campaign, lead, now, may_carry)
         if other is not None:
             number, due_at = other
             why = "is on a do-not-call list" if is_listed else "is nothing that its trunks may call"
-            reason = f"{candidate.number} {why}: it goes on with {number.number}"
+            reason = f"{lead.number} {why}: it goes on with {number.number}"
             said = [forbidden("rest", reason, due_at) if due_at > now else allowed("number", reason, now)]
-            of_lead = candidate_of(lead.id or 0, lead)
-            candidate = attrs.evolve(of_lead, number=number.number, zones=number.zones, region=number.region)
-            (candidate,) = self._told_of_lockouts([candidate])
-            histories = self.histories([candidate])
-            entries = suppression_store.entries_for(self._session, [number.number]).get(number.number, ())
-        said += self.book.verdicts(candidate, histories.of(candidate), entries, now)
-        if lead.status in _OPEN and in_call.called_now(self._session, [candidate.number], now):
-            said.append(in_call.verdict(candidate.number, now))
-        return candidate, [*said, self.of_trunks(candidate, histories)]
+            by_other = attrs.evolve(of_lead, number=number.number, zones=number.zones, region=number.region)
+            (facts,) = self.facts([by_other])
+        said += self.book.verdicts(facts.candidate, facts.calls, facts.entries, now)
+        if lead.status in _OPEN and facts.is_in_call:
+            said.append(in_call(facts.candidate.number, now))
+        return facts.candidate, [*said, self.of_trunks(facts)]
 
     def is_carried(self, lead: LeadRow) -> bool:
         """Whether there is a trunk that may ever call the lead's number."""
         return self._slots.may_carry(lead.number, lead.region)
 
-    def of_trunks(self, candidate: Candidate, histories: Histories) -> Verdict:
+    def of_trunks(self, facts: _Facts) -> Verdict:
         """What the campaign's trunks say together: one that may carry it is enough."""
         said: list[Verdict] = []
-        calls = histories.to_number(candidate.number)
-        full = self.book.full_gateways(candidate, histories.of(candidate), self._now)
+        candidate = facts.candidate
+        full = self.book.full_gateways(candidate, facts.calls, self._now)
         for name in self.campaign.gateways:
             trunk = self._mine.get(name)
             if trunk is None:
                 said.append(forbidden("gateway", f"{name} is not configured", None))
                 continue
-            found = self._slots.over(trunk, candidate.number, candidate.region, calls, full)
+            found = self._slots.over(trunk, candidate.number, candidate.region, facts.calls_to_number, full)
             shows = f", and show {found}" if isinstance(found, str) else ""
             may = allowed("gateway", f"{name} may call it{shows}", self._now)
             said.append(found if isinstance(found, Verdict) else may)
@@ -264,24 +276,19 @@ def outline(session: Session, row: CampaignRow, trunks: Mapping[str, Trunk], now
         so_far.total += len(leads)
         open_leads = [lead for lead in leads if lead.status in _OPEN]
         so_far.over.update(lead.status for lead in leads if lead.status not in _OPEN)
-        candidates = judge.candidates(open_leads)
-        histories = judge.histories(candidates)
-        entries = suppression_store.entries_for(session, [lead.number for lead in open_leads])
-        called = in_call.called_now(session, [lead.number for lead in open_leads], now)
-        for lead, candidate in zip(open_leads, candidates, strict=True):
-            theirs = entries.get(lead.number, ())
-            asked = candidate
-            stuck = theirs or not judge.is_carried(lead)
+        all_facts = judge.facts([candidate_of(lead.id or 0, lead) for lead in open_leads])
+        for lead, facts in zip(open_leads, all_facts, strict=True):
+            asked = facts.candidate
+            stuck = facts.entries or not judge.is_carried(lead)
             if stuck and lead.first_number is not None:  # it may go on with another number
                 asked, found = judge.ask(lead)
             else:
-                place = judge.place(candidate)
                 found = [
-                    judge.book.verdict(candidate, histories.of(candidate), theirs, now, place=place),
-                    judge.of_trunks(candidate, histories),
+                    judge.book.verdict(asked, facts.calls, facts.entries, now, place=judge.place(asked)),
+                    judge.of_trunks(facts),
                 ]
-                if lead.number in called:
-                    found.append(in_call.verdict(lead.number, now))
+                if facts.is_in_call:
+                    found.append(in_call(lead.number, now))
             if lead.put_off_by is None:
                 found.append(_of_state(lead, now))
             if lead.list_id in inactive:

@@ -24,11 +24,11 @@ from sqlalchemy import bindparam, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, select
 
-from campaigns import attempt_history, forbidden_leads, in_call, lockouts, queues, suppression_store
+from campaigns import attempt_history, called_numbers, forbidden_leads, queues, suppression_store
 from campaigns.attempt_history import Histories
+from campaigns.called_numbers import NOTHING, OfNumber, in_call
 from campaigns.lead import LeadStatus, Queue, zones_from_json
 from campaigns.leases import Lease, Leased, candidate_of, is_owed_an_agent, lease_of
-from campaigns.lockouts import Left
 from campaigns.many import many, one_of
 from campaigns.passed_by import PassedBy
 from campaigns.queues import Group, QueuedLead
@@ -118,7 +118,6 @@ class Leasing:
         self._unfitted = 0
         self._entries_stay = False  # on do-not-call lists, until this lease is written
         self._agentless = 0  # looked at while there was no idle agent at all whom one could have been held for
-        self._left: Mapping[str, Left] = {}  # of those that are looked at
         self._calls: dict[int, Sequence[PastCall]] = {}  # to a lead that may be called, where there are any
         self._taken: list[tuple[QueuedLead, Fit]] = []
         self._taken_of: defaultdict[str | tuple[str, str], list[tuple[QueuedLead, Fit]]] = defaultdict(list)
@@ -221,9 +220,7 @@ class Leasing:
             return
         forbidden = suppression_store.entries_for(self._session, [lead.number for lead in leads])
         histories = attempt_history.of(self._session, leads, self._since) if self._since else Histories()
-        numbers = [lead.number for lead in leads]
-        called = in_call.called_now(self._session, numbers, self._now)
-        self._left = lockouts.left_alone(self._session, self._book, numbers, self._now)
+        called = called_numbers.called(self._session, self._book, [lead.number for lead in leads], self._now)
         for lead in leads:
             if self._lacks_agent(lead):  # it keeps its place, and others go before it
                 self._agentless += not self._idle_agents
@@ -232,9 +229,10 @@ class Leasing:
                 self._agentless += 1
                 continue
             calls = self._calls_of(lead, histories)
-            verdict = self._verdict(lead, calls, forbidden.get(lead.number, ()))
-            if verdict.allowed and (lead.number in called or lead.number in self._taken_of):
-                verdict = in_call.verdict(lead.number, self._now)
+            of_number = called.get(lead.number, NOTHING)
+            verdict = self._verdict(lead, calls, forbidden.get(lead.number, ()), of_number)
+            if verdict.allowed and (of_number.in_call or lead.number in self._taken_of):
+                verdict = in_call(lead.number, self._now)
             if not verdict.allowed:
                 self._note(lead, verdict)
                 continue
@@ -242,12 +240,12 @@ class Leasing:
                 self._calls[lead.lead_id] = calls
             yield lead
 
-    def _verdict(self, lead: QueuedLead, calls: Sequence[PastCall], entries: Sequence[SuppressionEntry]) -> Verdict:
-        left = self._left.get(lead.number)
-        if calls or entries or left or lead.history != NO_HISTORY or lead.callback_at or lead.consent_at:
-            candidate = candidate_of(lead.lead_id, lead)
-            if left is not None:
-                candidate = left.told_to(candidate)
+    def _verdict(
+        self, lead: QueuedLead, calls: Sequence[PastCall], entries: Sequence[SuppressionEntry], of_number: OfNumber
+    ) -> Verdict:
+        told = calls or entries or of_number is not NOTHING
+        if told or lead.history != NO_HISTORY or lead.callback_at or lead.consent_at:
+            candidate = of_number.told_to(candidate_of(lead.lead_id, lead))
             verdict = self._book.verdict(candidate, calls, entries, self._now, place=self._place(lead))
             return (self._agent_verdict(lead) or verdict) if verdict.allowed else verdict
         # Nothing is known of it but where it is: rules have the same answer for all that are alike.

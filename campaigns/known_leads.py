@@ -102,8 +102,7 @@ def known_keys(
 
 _KEY_COLUMNS: Final = (
     *("external_key", "id", "campaign_id", "list_id", "status"),
-    *("number", "numbers", "zones", "kind", "region", "fields", "put_off_by"),
-    "last_disposition",
+    *("number", "numbers", "zones", "kind", "region", "fields", "put_off_by", "last_disposition"),
 )
 
 

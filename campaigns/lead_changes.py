@@ -18,7 +18,7 @@ from campaigns import audit, forbidden_leads, staging, store
 from campaigns.campaign import Campaign
 from campaigns.known_leads import UniqueIn, is_dead, known_keys, known_numbers
 from campaigns.lead import WITHDRAWN, LeadNumber, LeadStatus, all_numbers, zones_from_json
-from campaigns.list_rows import LONGEST_KEY, LONGEST_LIST, PRIORITIES, StagedLead, parse_moment
+from campaigns.list_rows import LONGEST_KEY, LONGEST_LIST, PRIORITIES, StagedLead, parse_consent
 from campaigns.numbers import Number, parse_number
 from campaigns.staging import Counts, Terms
 from campaigns.tables import LeadListRow, LeadRow
@@ -111,7 +111,7 @@ def change_lead(
         if staged.number != before_numbers[0].number:
             _check_free(session, lead, staged.number, unique_in)
         values = staging.number_values(staged, lead.number, before_numbers)
-        if is_dead(lead.status, lead.last_disposition) and staging.new_numbers(lead.number, before_numbers, values):
+        if is_dead(lead.status, lead.last_disposition) and staging.new_numbers(before_numbers, values):
             values |= staging.lives_again(now)
         for name, value in values.items():
             setattr(lead, name, value)
@@ -242,15 +242,9 @@ def _as_staged(
 
 
 def _consent_at(details: LeadDetails, zones: Sequence[str], campaign: Campaign, now: datetime) -> datetime | None:
-    """When consent was given, at the latest, wherever that was."""
     if not details.consent_at:
         return None
-    clocks = tuple(zones) or ((campaign.timezone,) if campaign.timezone else ())
-    moment = max((parse_moment(details.consent_at, (zone,)) for zone in clocks), default=None)
-    moment = moment or parse_moment(details.consent_at, ())
-    if moment > now:
-        raise InputRefusedError(f"{details.consent_at!r} is a consent that lies in the future")
-    return moment
+    return parse_consent(details.consent_at, zones or ((campaign.timezone,) if campaign.timezone else ()), now)
 
 
 def _zones(number: Number, details: LeadDetails, known: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ import attrs
 from sqlalchemy import Connection, case, delete, func, update
 from sqlmodel import Session, SQLModel, col, select
 
-from campaigns import lockouts, suppression_store
+from campaigns import suppression_store
+from campaigns.called_numbers import NOTHING, called
 from campaigns.disposition import REFUSED_BY_TRUNKS, Disposition
 from campaigns.lead import WITHDRAWN, LeadNumber, LeadStatus, Queue, numbers_from_json, zones_from_json
 from campaigns.recycle import History
@@ -193,9 +194,9 @@ def send(session: Session, uuid: str, book: RuleBook, now: datetime) -> bool:
         return False
     entries = suppression_store.entries_for(session, [attempt.number]).get(attempt.number, ())
     lead = session.get_one(LeadRow, attempt.lead_id)
-    left = lockouts.left_alone(session, book, [attempt.number], now).get(attempt.number, lockouts.NOT_LEFT)
+    of_number = called(session, book, [attempt.number], now).get(attempt.number, NOTHING)
     # Of attempts and caps this very one is a part.
-    candidate = attrs.evolve(left.told_to(candidate_of(attempt.lead_id, lead)), attempts=0)
+    candidate = attrs.evolve(of_number.told_to(candidate_of(attempt.lead_id, lead)), attempts=0)
     if lead.put_off_by == WITHDRAWN or not book.verdict(candidate, (), entries, now).allowed:
         return False
     attempt.offered = False

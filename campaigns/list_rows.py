@@ -306,13 +306,7 @@ class RowReader:
         value = self._cell(cells, role)
         if not value:
             return None
-        if role == "consent_at" and zones:  # wherever it was given, it was given by then
-            moment = max(parse_moment(value, (zone,)) for zone in zones)
-        else:
-            moment = parse_moment(value, zones)
-        if role == "consent_at" and moment > self._task.now:
-            raise _WrongValueError(value, f"{value!r} is a consent that lies in the future")
-        return moment
+        return parse_consent(value, zones, self._task.now) if role == "consent_at" else parse_moment(value, zones)
 
     def _json_of(self, zones: tuple[str, ...]) -> str:
         found = self._zones_json.get(zones)
@@ -353,6 +347,14 @@ def parse_moment(value: str, zones: Sequence[str]) -> datetime:
         where = "no zone is known" if not meant else f"it may be in any of {', '.join(zones)}"
         raise _WrongValueError(value, f"{value!r} has no offset from UTC, and {where}: {right}")
     return moment.replace(tzinfo=ZoneInfo(zones[0]))
+
+
+def parse_consent(value: str, zones: Sequence[str], now: datetime) -> datetime:
+    """`value` as the moment by which consent was given, wherever in `zones` that was. Raises InputRefusedError."""
+    moment = max(parse_moment(value, (zone,)) for zone in zones) if zones else parse_moment(value, ())
+    if moment > now:
+        raise _WrongValueError(value, f"{value!r} is a consent that lies in the future")
+    return moment
 
 
 def _refusal(line: int, value: str, reason: str, cells: list[str]) -> Refusal:

@@ -84,9 +84,9 @@ class NextStep:
     """What becomes of a lead: `due_at` is set exactly when `status` is WAITING; `reason` is for a person to read.
 
     `number` has its turn, if the lead still has it then; None: the same as before. `queue_urgent`: before all others,
-    because it was its turn already. `by_attempts`: it has been tried as often as the campaign tries any lead.
-    `callback_at` is set while a call-back is promised, and `callback_agent` if by
-    that agent in person. `rest` is what the number is to have from all calls on behalf of the seller.
+    because it was its turn already. `callback_at` is set while a call-back is promised, and `callback_agent` if by
+    that agent in person. `rest` is what the number is to have from all calls on behalf of the seller. `by_attempts`:
+    it has been tried as often as the campaign tries any lead.
     """
 
     status: LeadStatus

@@ -475,7 +475,7 @@ def _update_of(known: KnownByKey, lead: StagedLead, now: datetime) -> _Update:
             status = known.status if known.status is LeadStatus.NEW else LeadStatus.WAITING
             promised = {"callback_at": lead.callback_at, "due_at": lead.callback_at, "status": status}
             values |= {**promised, "queue": None, "put_off_by": None}
-    others = not known.is_busy and new_numbers(known.number, before, values)
+    others = not known.is_busy and new_numbers(before, values)
     if others and known.is_dead:
         values |= lives_again(now)
     return _Update(known.id, {**values, "updated_at": now}, others)
@@ -488,11 +488,11 @@ def _may_be_called_back(known: KnownByKey, callback_at: datetime, now: datetime)
     return known.status in (LeadStatus.NEW, LeadStatus.WAITING)
 
 
-def new_numbers(current: str, before: Sequence[LeadNumber], values: Mapping[str, object]) -> bool:
+def new_numbers(before: Sequence[LeadNumber], values: Mapping[str, object]) -> bool:
     """Whether the `values` of `number_values` bring a lead a number that it did not have before."""
     several = numbers_from_json(str(values["numbers"]))
     after = {one.number for one in several} or {str(values["number"])}
-    return bool(after - {one.number for one in before} - {current})
+    return bool(after - {one.number for one in before})
 
 
 def lives_again(now: datetime) -> dict[str, object]:

@@ -15,8 +15,9 @@ import attrs
 from sqlalchemy import SmallInteger, String, bindparam, case, func, insert, text, tuple_, update
 from sqlmodel import Session, SQLModel, col, select
 
-from campaigns import forbidden_leads, lockouts, outcomes, suppression_store
+from campaigns import forbidden_leads, outcomes, suppression_store
 from campaigns.abandonment_counts import count_call
+from campaigns.called_numbers import ABANDONED, lockout_of
 from campaigns.campaign import Campaign, CampaignStatus, dump, load
 from campaigns.disposition import UNCOUNTED, Disposition
 from campaigns.lead import WITHDRAWN, LeadStatus, Queue, number_columns, numbers_from_json
@@ -144,13 +145,13 @@ def reconsider(session: Session, campaign_row_id: int, now: datetime, *, suppres
 
 def _try_again(session: Session, ids: Sequence[int], campaign: Campaign, now: datetime) -> None:
     """Leads that were tried as often as the campaign tried any rest as after their last outcome, and go on."""
-    ended = select(_lead.c.last_disposition, _lead.c.last_called_at).where(_lead.c.id.in_(ids)).distinct()
-    for disposition, called_at in session.connection().execute(ended).all():
+    ended = select(_lead.c.id, _lead.c.last_disposition, _lead.c.last_called_at).where(_lead.c.id.in_(ids))
+    rows: list[dict[str, object]] = []
+    for lead_id, disposition, called_at in session.connection().execute(ended):
         rest = round_rest(disposition, campaign)
         due_at = now if called_at is None or rest == NEVER else max(now, called_at + timedelta(seconds=rest))
-        alike = _lead.c.id.in_(ids), _lead.c.last_called_at == called_at, _lead.c.last_disposition == disposition
-        again = {"status": LeadStatus.WAITING, "put_off_by": None, "due_at": due_at, "updated_at": now}
-        session.connection().execute(update(_lead).where(*alike).values(again))
+        rows.append({"_id": lead_id, "_due_at": due_at, "_now": now})
+    session.connection().execute(_TRY_AGAIN, rows)
 
 
 def put_off_by(session: Session, rules: Collection[str]) -> Sequence[int]:
@@ -309,6 +310,16 @@ _STEP_LEAD = (
         updated_at=bindparam("_now"),
     )
 )
+_TRY_AGAIN = (
+    update(_lead)
+    .where(_lead.c.id == bindparam("_id"))
+    .values(
+        status=LeadStatus.WAITING.value,
+        put_off_by=None,
+        due_at=bindparam("_due_at", type_=_lead.c.due_at.type),
+        updated_at=bindparam("_now", type_=_lead.c.updated_at.type),
+    )
+)
 _CDR_COLUMNS = tuple(_cdr.c.keys())
 
 
@@ -331,7 +342,7 @@ def close_attempt(
         "_counted": counted,
         "_answered": cdr.answered_at is not None,
         "_talked": cdr.bridged_at is not None,
-        "_lockout": lockouts.lockout_of(cdr),
+        "_lockout": lockout_of(cdr),
     }
     if connection.execute(_CLOSE_ATTEMPT, closing).rowcount == 0:
         if session.get(AttemptRow, cdr.attempt_uuid) is None:
@@ -340,7 +351,7 @@ def close_attempt(
     connection.execute(_INSERT_CDR, {name: getattr(cdr, name) for name in _CDR_COLUMNS})
     count_call(connection, cdr)
     step = outcomes.at_close(session, cdr, step, default_outcome, now)
-    if closing["_lockout"] == lockouts.ABANDONED and step.history.abandoned_at is None:
+    if closing["_lockout"] == ABANDONED and step.history.abandoned_at is None:
         step = attrs.evolve(step, history=attrs.evolve(step.history, abandoned_at=now))
     if step.rest is not None:
         suppression_store.let_rest(session, cdr.number, step.rest, attempt=cdr.attempt_uuid, now=now)

@@ -229,21 +229,7 @@ class AttemptRow(SQLModel, table=True):
             sqlite_where=text("closed_at IS NULL"),
             postgresql_where=text("closed_at IS NULL"),
         ),
-        # Who is being called now.
-        Index(
-            "ix_attempt_open_number",
-            "number",
-            sqlite_where=text("closed_at IS NULL"),
-            postgresql_where=text("closed_at IS NULL"),
-        ),
-        # Who is to be left alone.
-        Index(
-            "ix_attempt_lockout",
-            "number",
-            sqlite_where=text("lockout IS NOT NULL"),
-            postgresql_where=text("lockout IS NOT NULL"),
-        ),
-        # How often somebody has been called lately: what caps count.
+        # How often somebody has been called lately, and what of that counts against the next call.
         Index("ix_attempt_number", "number", "opened_at"),
         Index("ix_attempt_lead", "lead_id", "opened_at"),
         Index(
@@ -269,7 +255,7 @@ class AttemptRow(SQLModel, table=True):
     counted: bool = Field(default=True, sa_column_kwargs={"server_default": true()})  # a phone may have rung
     answered: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     talked: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
-    lockout: str | None = Field(default=None, max_length=16)  # the rest it asks for: see `lockouts`
+    lockout: str | None = Field(default=None, max_length=16)  # the rest it asks for: see `called_numbers`
     # Shown to an agent first: nothing has been sent yet. Cleared before the originate is.
     offered: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     opened_at: datetime = _moment()

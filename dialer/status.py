@@ -12,6 +12,7 @@ from typing import Any, Final
 from campaigns import leases, outcomes, store
 from campaigns.database import Database
 from dialer.agents.roster import describe
+from dialer.calls.gateway import Gateway
 from dialer.calls.world import World
 from dialer.campaign_desk import CampaignDesk
 from dialer.errors import UnavailableError
@@ -46,7 +47,7 @@ class Status:
         try:
             of_redis = await self._of_redis()
         except UnavailableError as error:
-            of_redis = {"agents": [], "gateways": [self._gateway(one.name, None) for one in world.gateways.all()]}
+            of_redis = {"agents": [], "gateways": [_described(one, None) for one in world.gateways.all()]}
             not_known.append(f"agents, and calls in use of gateways: {error}")
         try:
             of_database = await self._of_database()
@@ -80,23 +81,8 @@ class Status:
 
     async def _of_redis(self) -> dict[str, Any]:
         agents = [describe(agent) for agent in await self._world.roster.agents() if agent.campaign]
-        gateways = [self._gateway(one.name, await one.used()) for one in self._world.gateways.all()]
+        gateways = [_described(one, await one.used()) for one in self._world.gateways.all()]
         return {"agents": agents, "gateways": gateways}
-
-    def _gateway(self, name: str, in_use: int | None) -> dict[str, Any]:
-        gateway = self._world.gateways[name]
-        return {
-            "name": name,
-            "switch": gateway.settings.switch,
-            "in_use": in_use,
-            "concurrency": gateway.settings.concurrency,
-            "calls_per_second": gateway.settings.calls_per_second,
-            "line": gateway.line.status,
-            "registration": gateway.line.registration,
-            "parked": gateway.health.parked,
-            "rests": gateway.rests,
-            "trouble": gateway.trouble,
-        }
 
     async def _of_database(self) -> dict[str, Any]:
         now, read = self._world.clock.now(), self._database.read
@@ -105,3 +91,18 @@ class Status:
         left = await read(lambda session: leases.left_by_others(session, self._world.node, now - LEFT_OPEN_AFTER))
         campaigns = [await self._campaigns.report(row) for row in rows]
         return {"campaigns": campaigns, "left_open": dict(left), "said": said}
+
+
+def _described(gateway: Gateway, in_use: int | None) -> dict[str, Any]:
+    return {
+        "name": gateway.name,
+        "switch": gateway.settings.switch,
+        "in_use": in_use,
+        "concurrency": gateway.settings.concurrency,
+        "calls_per_second": gateway.settings.calls_per_second,
+        "line": gateway.line.status,
+        "registration": gateway.line.registration,
+        "parked": gateway.health.parked,
+        "rests": gateway.rests,
+        "trouble": gateway.trouble,
+    }

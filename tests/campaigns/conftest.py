@@ -24,6 +24,7 @@ from campaigns.leases import Lease
 from campaigns.rules.callable import RuleBook
 from campaigns.slots import Slot
 from campaigns.store import CdrRow, LeadRow, add_campaign, lead_list
+from campaigns.suppression_store import NewEntry, Scope, add_entries
 from campaigns.trunk import Trunk
 from tests.patience import PATIENCE_SECONDS
 from tests.postgres_server import new_database
@@ -144,6 +145,34 @@ def lead_values(campaign_id: int, zones: str = NEW_YORK, list_id: int = 1) -> Ca
 
 def slots(count: int) -> list[Slot]:
     return [Slot(str(uuid4()), "carrier", "fs1") for _ in range(count)]
+
+
+def entries_of(*patterns: str) -> list[NewEntry]:
+    """Entries of do-not-call lists: numbers, or with a star the beginnings of such."""
+    return [NewEntry(one.removesuffix("*"), is_prefix=one.endswith("*")) for one in patterns]
+
+
+async def forbid(
+    database: Database,
+    *patterns: str,
+    scope: Scope = Scope.SYSTEM,
+    name: str = "",
+    source: str = "a register",
+    expires_at: datetime | None = None,
+) -> None:
+    """Puts `patterns` on a do-not-call list, at NOON."""
+    await database.write(
+        lambda session: add_entries(
+            session,
+            entries_of(*patterns),
+            scope=scope,
+            scope_name=name,
+            source=source,
+            added_by="ann",
+            now=NOON,
+            expires_at=expires_at,
+        )
+    )
 
 
 def until_another_waits(session: Session) -> None:

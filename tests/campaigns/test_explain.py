@@ -20,11 +20,11 @@ from campaigns.hopper import lease
 from campaigns.lead import LeadNumber, LeadStatus, numbers_to_json
 from campaigns.rules.callable import RuleBook
 from campaigns.store import get_campaign
-from campaigns.suppression_store import NewEntry, Scope, add_entries
+from campaigns.suppression_store import Scope
 from campaigns.tables import CampaignRow, LeadRow
 from campaigns.trunk import CallerId, Trunk
 
-from .conftest import NOON, TRUNKS, Filled, fill, slots
+from .conftest import NOON, TRUNKS, Filled, fill, forbid, slots
 from .test_no_forbidden_call import TRUNKS as TWO_TRUNKS
 from .test_no_forbidden_call import Story, a_campaign, a_lead, empty
 
@@ -73,18 +73,7 @@ async def test_a_lead_that_goes_on_with_another_number_may_be_called(database: D
     several = {"first_number": FIRST.number, "number": FIRST.number, "numbers": numbers_to_json((FIRST, SECOND))}
     filled = await one_lead(database, **several)
     ends = None if days is None else NOON + timedelta(days=days)
-    await database.write(
-        lambda s: add_entries(
-            s,
-            [NewEntry(FIRST.number)],
-            scope=Scope.SYSTEM,
-            scope_name="",
-            source="x",
-            added_by="x",
-            now=NOON,
-            expires_at=ends,
-        )
-    )
+    await forbid(database, FIRST.number, expires_at=ends)
     one, whole = await told(database, TRUNKS)
     assert one.answer.allowed
     assert f"it goes on with {SECOND.number}" in " ".join(each.reason for each in one.verdicts)

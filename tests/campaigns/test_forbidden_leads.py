@@ -26,11 +26,24 @@ from campaigns.retries import NextNumber, Retries
 from campaigns.rules.callable import RuleBook
 from campaigns.rules.refusal import Rest
 from campaigns.store import close_attempt
-from campaigns.suppression_store import NewEntry, Scope, add_entries, let_rest, rest_no_more
+from campaigns.suppression_store import NewEntry, Scope, let_rest, rest_no_more
 from campaigns.tables import LeadRow, SuppressionRow
 from campaigns.trunk import Trunk
 
-from .conftest import CAMPAIGN, NOON, TRUNKS, Filled, cdr_of, fill, lead_values, slots, take, until_another_waits
+from .conftest import (
+    CAMPAIGN,
+    NOON,
+    TRUNKS,
+    Filled,
+    cdr_of,
+    entries_of,
+    fill,
+    forbid,
+    lead_values,
+    slots,
+    take,
+    until_another_waits,
+)
 
 FIRST, SECOND, THIRD = "+12125550101", "+12125550102", "+12125550103"
 
@@ -40,18 +53,6 @@ async def lead_with(database: Database, *numbers: str) -> Filled:
     details = LeadDetails(numbers, key="k")
     await database.write(lambda session: add_lead(session, "spring", details, who="ann", now=NOON))
     return filled
-
-
-async def forbid(database: Database, *patterns: str, expires_at: datetime | None = None) -> None:
-    entries = entries_of(*patterns)
-    whose = {"scope": Scope.SYSTEM, "scope_name": "", "source": "x", "added_by": "x"}
-    await database.write(
-        lambda session: add_entries(session, entries, now=NOON, expires_at=expires_at, **whose)  # type: ignore[arg-type]
-    )
-
-
-def entries_of(*patterns: str) -> list[NewEntry]:
-    return [NewEntry(one.removesuffix("*"), is_prefix=one.endswith("*")) for one in patterns]
 
 
 async def allow(database: Database, *patterns: str) -> None:

@@ -16,8 +16,9 @@ import trio
 from sqlalchemy import insert, update
 from sqlmodel import Session, col, select
 
-from campaigns import forbidden_leads, hopper, in_call, suppression_store
+from campaigns import forbidden_leads, hopper
 from campaigns import passed_by as passed_by_module
+from campaigns.called_numbers import IN_CALL
 from campaigns.campaign import CallingHours, Campaign, Cap, Day
 from campaigns.database import Database, open_database
 from campaigns.disposition import Disposition
@@ -35,7 +36,7 @@ from campaigns.suppression_store import NewEntry, Scope
 from campaigns.tables import CallerIdDayRow, CampaignRow, LeadListRow
 from campaigns.trunk import CallerId, Trunk
 
-from .conftest import CAMPAIGN, NEW_YORK, NOON, TRUNKS, Filled, cdr_of, fill, slots
+from .conftest import CAMPAIGN, NEW_YORK, NOON, TRUNKS, Filled, cdr_of, fill, forbid, slots
 
 ONE = Trunk("carrier", "fs1")
 ANY_HOUR = (CallingHours(days=get_args(Day), start=time(0), end=time(0)),)
@@ -227,15 +228,6 @@ async def test_a_call_back_is_within_the_law_too(database: Database) -> None:
 # Do-not-call lists.
 
 
-async def forbid(database: Database, pattern: str, scope: Scope = Scope.SYSTEM, name: str = "", **more: Any) -> None:
-    entries = [NewEntry(pattern.removesuffix("*"), is_prefix=pattern.endswith("*"))]
-    await database.write(
-        lambda s: suppression_store.add_entries(
-            s, entries, scope=scope, scope_name=name, source="test", added_by="test", now=NOON, **more
-        )
-    )
-
-
 @pytest.mark.parametrize(
     ("scope", "name", "forbids"),
     [
@@ -251,7 +243,7 @@ async def test_nobody_on_a_do_not_call_list_of_its_scope_is_leased(
     database: Database, scope: Scope, name: str, forbids: bool, pattern: str
 ) -> None:
     filled = await fill(database, 1, campaign=CAMPAIGN.model_copy(update={"seller": "acme"}))
-    await forbid(database, pattern, scope, name)
+    await forbid(database, pattern, scope=scope, name=name)
     leased = await ask(database, filled, 1)
     assert len(leased.leases) == (not forbids)
     if forbids:
@@ -334,9 +326,9 @@ async def test_nobody_s_phone_rings_twice_at_once(database: Database) -> None:
     await more_leads(database, other, "list", 1, number="+12120000000")
     (called,) = (await ask(database, filled, 2)).leases
     leased, row = await ask(database, other, 1), await database.read(lambda s: s.get_one(CampaignRow, other.id))
-    assert (ids(leased), leased.blocked) == ([], {in_call.RULE: 1})
+    assert (ids(leased), leased.blocked) == ([], {IN_CALL: 1})
     *_, told = await database.read(lambda s: list(outline(s, row, TRUNKS, NOON)))
-    assert dict(told.blocked) == {in_call.RULE: 1}
+    assert dict(told.blocked) == {IN_CALL: 1}
     step, busy = next_step(Disposition.BUSY, called, CAMPAIGN, NOON), Disposition.BUSY
     await database.write(lambda s: close_attempt(s, cdr_of(called, filled.id, busy, ""), step, NOON))
     assert len(ids(await ask(database, other, 1, now=NOON + timedelta(minutes=1)))) == 1

@@ -17,7 +17,8 @@ from sqlalchemy import Engine, create_engine, insert
 from sqlalchemy.pool import StaticPool
 from sqlmodel import Session, SQLModel, select
 
-from campaigns import in_call, suppression_store
+from campaigns import suppression_store
+from campaigns.called_numbers import IN_CALL, LONGEST_CALL
 from campaigns.campaign import AgentDisposition, CallingHours, Campaign, Cap, Delays, NextNumber, Retries
 from campaigns.disposition import UNCOUNTED, Disposition
 from campaigns.hopper import lease
@@ -153,7 +154,7 @@ class Story:
         assert not against, f"{one.number} must not be called at {self.now}: {against}"
         assert not full_gateway(self.campaign, self.id, lead, calls, one.gateway, self.now), one.gateway
         assert one.number == lead.number
-        since = self.now - in_call.LONGEST
+        since = self.now - LONGEST_CALL
         assert one.number not in {each.number for each in self.open if self.calls[each.uuid].opened_at > since}, (
             "it is being called"
         )
@@ -260,4 +261,4 @@ def test_these_stories_have_calls_and_reasons_against_them(empty: Engine) -> Non
             placed += story.placed
             rules |= story.against
     assert placed > 100
-    assert rules >= {*RULES, in_call.RULE} - {ATTEMPTS}  # which is for a campaign whose manager has lowered it
+    assert rules >= {*RULES, IN_CALL} - {ATTEMPTS}  # which is for a campaign whose manager has lowered it

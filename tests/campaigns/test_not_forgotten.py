@@ -9,7 +9,7 @@ from uuid import uuid4
 import attrs
 import pytest
 from sqlalchemy import update
-from sqlmodel import Session, select
+from sqlmodel import select
 
 from campaigns import forbidden_leads, leases
 from campaigns.campaign import Cap, NextNumber, Retries
@@ -30,32 +30,17 @@ from campaigns.rules.candidate import Candidate
 from campaigns.rules.refusal import Rest
 from campaigns.slots import Slot
 from campaigns.store import close_attempt
-from campaigns.suppression_store import NewEntry, Scope, add_entries, let_rest, rest_no_more
+from campaigns.suppression_store import NewEntry, Scope, let_rest, rest_no_more
 from campaigns.tables import LeadRow, SuppressionRow
 from campaigns.trunk import Trunk
 from campaigns.zones import is_zone
 from dialer.errors import InputRefusedError
 
-from .conftest import CAMPAIGN, NOON, Filled, cdr_of, fill, take
+from .conftest import CAMPAIGN, NOON, Filled, cdr_of, fill, forbid, take
 from .test_outcomes import ENDED, SPRING, talk
 
 NUMBER = "+12125550150"
 DAY = timedelta(days=1)
-
-
-async def forbid(database: Database, seller: str | None, expires_at: datetime | None, source: str) -> None:
-    await database.write(
-        lambda session: add_entries(
-            session,
-            [NewEntry(NUMBER)],
-            scope=Scope.SYSTEM if seller is None else Scope.SELLER,
-            scope_name=seller or "",
-            source=source,
-            added_by="ann",
-            now=NOON,
-            expires_at=expires_at,
-        )
-    )
 
 
 async def entry(database: Database) -> tuple[str, datetime | None]:
@@ -68,20 +53,20 @@ async def entry(database: Database) -> tuple[str, datetime | None]:
 
 async def test_a_register_for_a_month_does_not_shorten_an_opt_out(database: Database) -> None:
     await database.write(OptOut(NUMBER, None, "told an agent", "", "agent 1000", NOON).write)
-    await forbid(database, None, NOON + 31 * DAY, "register")
+    await forbid(database, NUMBER, expires_at=NOON + 31 * DAY, source="register")
     assert await entry(database) == ("told an agent", None)
 
 
 async def test_an_entry_is_made_longer(database: Database) -> None:
-    await forbid(database, None, NOON + DAY, "register")
-    await forbid(database, None, NOON + 2 * DAY, "register of May")
+    await forbid(database, NUMBER, expires_at=NOON + DAY, source="register")
+    await forbid(database, NUMBER, expires_at=NOON + 2 * DAY, source="register of May")
     assert await entry(database) == ("register of May", NOON + 2 * DAY)
-    await forbid(database, None, None, "a letter")
+    await forbid(database, NUMBER, source="a letter")
     assert await entry(database) == ("a letter", None)
 
 
 async def test_a_refusal_that_was_none_takes_no_entry_of_others_along(database: Database) -> None:
-    await forbid(database, "acme", NOON + 30 * DAY, "register")
+    await forbid(database, NUMBER, scope=Scope.SELLER, name="acme", expires_at=NOON + 30 * DAY, source="register")
     rest = Rest("acme", NOON + 61 * DAY)
     await database.write(lambda session: let_rest(session, NUMBER, rest, attempt="a", now=NOON))
     assert await entry(database) == ("register", rest.until)
@@ -111,13 +96,8 @@ async def test_who_comes_off_a_list_is_called_when_promised(
     callback_at = NOON + promised if promised is not None else None
     values = {"status": LeadStatus.SUPPRESSED, "queue": None, "callback_at": callback_at}
 
-    def forbidden(session: Session) -> None:
-        add_entries(
-            session, [NewEntry(number)], scope=Scope.SYSTEM, scope_name="", source="x", added_by="x", now=NOON
-        )
-        session.connection().execute(update(LeadRow).values(**values))
-
-    await database.write(forbidden)
+    await forbid(database, number)
+    await database.write(lambda session: session.execute(update(LeadRow).values(**values)))
     await database.write(
         lambda session: forbidden_leads.allow(
             session, [NewEntry(number)], scope=Scope.SYSTEM, scope_name="", now=NOON
@@ -250,18 +230,7 @@ async def test_a_lead_waits_for_its_number_rather_than_turn_to_one_that_no_trunk
 ) -> None:
     filled, blind = await with_a_number_that_is_never_called(database), attrs.evolve(A, blind=("US-AK",))
     until = NOON + timedelta(hours=2)
-    await database.write(
-        lambda s: add_entries(
-            s,
-            [NewEntry(NEW_YORK.number)],
-            scope=Scope.SYSTEM,
-            scope_name="",
-            source="x",
-            added_by="x",
-            now=NOON,
-            expires_at=until,
-        )
-    )
+    await forbid(database, NEW_YORK.number, expires_at=until)
     assert (await leased(database, filled, (blind,), NOON, "a")).leases == []
     told = await database.read(lambda s: explain(s, s.exec(select(LeadRow)).one(), {"a": blind}, NOON).verdicts)
     assert until in [one.allowed_at for one in told if one.rule == suppression.RULE]

@@ -90,13 +90,14 @@ async def test_another_seller_s_campaign_does_not_know_of_it(database: Database)
     assert (await ask(database, other, NOON + MINUTE)).leases
 
 
-async def test_whoever_was_spoken_to_since_is_not_left_alone(database: Database) -> None:
+@pytest.mark.parametrize("seller", ["acme", "zenith"])
+async def test_whoever_that_seller_has_spoken_to_since_is_not_left_alone(database: Database, seller: str) -> None:
     await called(database, await fill(database, 1, campaign=UK), Disposition.ABANDONED)
-    zenith = {"name": "held", "seller": "zenith"}
-    held = await again(database, UK.model_copy(update=zenith))
-    await called(database, held, Disposition.BRIDGED, NOON + MINUTE, wait_ms=100)
+    at_once = {"name": "bold", "seller": seller, "profile": "none", "abandoned_lockout_hours": 0.0}
+    bold = await again(database, UK.model_copy(update=at_once))
+    await called(database, bold, Disposition.BRIDGED, NOON + MINUTE, wait_ms=100)
     other = await again(database, UK.model_copy(update={"name": "other"}))
-    assert (await ask(database, other, NOON + 2 * MINUTE)).leases
+    assert bool((await ask(database, other, NOON + 2 * MINUTE)).leases) is (seller == "acme")
 
 
 async def test_a_lead_that_was_left_alone_without_a_word_of_it_is_owed_an_agent(database: Database) -> None:

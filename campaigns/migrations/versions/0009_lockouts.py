@@ -1,4 +1,4 @@
-"""Which numbers are being called at this moment, and which are to be left alone, found among millions of calls."""
+"""The rest that a call asks for its number."""
 
 from __future__ import annotations
 
@@ -24,8 +24,3 @@ def upgrade() -> None:
     for lockout in ("abandoned", "machine"):
         calls = sa.select(cdr.c.attempt_uuid).where(cdr.c.disposition == lockout, cdr.c.ended_at > since)
         op.execute(attempt.update().where(attempt.c.uuid.in_(calls)).values(lockout=lockout))
-    for name, where in (
-        ("ix_attempt_open_number", "closed_at IS NULL"),
-        ("ix_attempt_lockout", "lockout IS NOT NULL"),
-    ):
-        op.create_index(name, "attempt", ["number"], sqlite_where=sa.text(where), postgresql_where=sa.text(where))
