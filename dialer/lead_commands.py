@@ -339,8 +339,8 @@ def _never_called(session: Session, settings: Settings, now: datetime) -> str:
     from campaigns.tables import LeadRow
 
     lead = session.get_one(LeadRow, newest_lead(session))
-    trunks = {one.name: one.trunk() for one in settings.gateway}
-    of_lead = (each for each in explain(session, lead, trunks, now).verdicts if each.rule not in ("campaign", "list"))
+    said = explain(session, lead, settings.trunks(), now).verdicts
+    of_lead = (each for each in said if each.rule not in ("campaign", "list"))
     return "; ".join(each.reason for each in of_lead if not each.allowed and each.allowed_at is None)
 
 

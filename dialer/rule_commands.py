@@ -398,7 +398,7 @@ def _explanations(
     session: Session, settings: Settings, named: Named, campaign: str | None, country: str | None, now: datetime
 ) -> list[Explanation]:
     ids = find_leads(session, named, campaign, country=country, or_key=True, most=MOST_SHOWN)
-    trunks = {one.name: one.trunk() for one in settings.gateway}
+    trunks = settings.trunks()
     return [explain.explain(session, session.get_one(LeadRow, lead_id), trunks, now) for lead_id in ids]
 
 
@@ -449,7 +449,7 @@ def _until(moment: datetime | None, now: datetime, zones: str) -> str:
 def campaign_dry_run(name: str, config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Count a campaign's leads by what would happen to each now, and over the next 24 hours. Calls nobody."""
     settings, now = load_settings(config), right_now()
-    trunks = {one.name: one.trunk() for one in settings.gateway}
+    trunks = settings.trunks()
 
     def count(session: Session) -> Outline:
         row = store.get_campaign(session, name)

@@ -314,6 +314,10 @@ class Settings(_Section):
             return Path(os.environ.get("STATE_DIRECTORY", "/var/lib/dialer"))
         return Path(path).parent
 
+    def trunks(self) -> dict[str, Trunk]:
+        """All gateways as campaigns see them, by name."""
+        return {one.name: one.trunk() for one in self.gateway}
+
     def gateway_named(self, name: str) -> GatewaySettings | None:
         return next((gateway for gateway in self.gateway if gateway.name == name), None)
 
